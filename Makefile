@@ -1,0 +1,57 @@
+# The short front of the Meson build. The two commands to know are `make run` and `make check`.
+#
+#   make BUILD=/tmp/b     builds elsewhere
+#   make WERROR=false     for a compiler with newer warnings than ours
+#   make run ARGS=...     passes ARGS to `guestmem run`
+BUILD  ?= build
+WERROR ?= true
+ARGS   ?=
+
+# Audits and lock-order checks are on in the sanitizer builds; the plain build is what people use. Clang's runtimes are
+# not linked into shared libraries, hence b_lundef. Clang is also our second compiler: it builds everything here.
+PLAIN := -Dwerror=$(WERROR)
+ASAN  := $(PLAIN) -Daudit=true -Db_sanitize=address,undefined
+TSAN  := $(PLAIN) -Daudit=true -Db_sanitize=thread -Db_lundef=false
+
+.PHONY: all run check check-long builds build-asan build-tsan format clean
+
+all:
+	@scripts/install-deps --check build
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+run:
+	@scripts/install-deps run
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/guestmem run $(ARGS)
+
+check:
+	@scripts/install-deps check
+	@$(MAKE) --no-print-directory builds
+	@scripts/run-tests check $(BUILD)
+
+check-long:
+	@scripts/install-deps check
+	@$(MAKE) --no-print-directory builds
+	@scripts/run-tests check-long $(BUILD)
+
+# One after the other: ninja uses every core by itself.
+builds: all
+	@$(MAKE) --no-print-directory $(BUILD)-asan/build.ninja $(BUILD)-tsan/build.ninja
+	@ninja -C $(BUILD)-asan
+	@ninja -C $(BUILD)-tsan
+
+$(BUILD)/build.ninja:
+	@meson setup $(PLAIN) $(BUILD)
+
+$(BUILD)-asan/build.ninja:
+	@CC=gcc meson setup $(ASAN) $(BUILD)-asan
+
+$(BUILD)-tsan/build.ninja:
+	@CC=clang meson setup $(TSAN) $(BUILD)-tsan
+
+format:
+	@scripts/check-format --fix
+
+clean:
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan

@@ -1,0 +1,127 @@
+/*
+ * guestmem/backend.h - memory slots: what a hypervisor is given, and the table of operations through
+ * which it is given it. gm_vm_open() attaches /dev/kvm by itself; this header is for VMMs with a
+ * hypervisor of their own, and for tests that record.
+ *
+ * Slots are planned from a space's sections: page-aligned RAM, and read-only slots for ROM and for
+ * ROM devices in romd mode. A plan has the fewest operations that lead from the slots that are there
+ * to the new map without touching memory that did not change: once a slot had to be split, its
+ * pieces stay apart, so that toggling a window again moves only the window. Only when slots run out
+ * are such pieces joined again, if the hypervisor can.
+ */
+#ifndef GUESTMEM_BACKEND_H
+#define GUESTMEM_BACKEND_H
+
+#include <guestmem/space.h>
+#include <guestmem/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GM_SLOT_LOG (1u << 0)
+#define GM_SLOT_READONLY (1u << 1)
+
+#define GM_SLOT_NUMBERS_MAX (1u << 20)
+
+/* A slot: @size_bytes of a region's memory, mapped at @gpa. All page-aligned. */
+struct gm_slot {
+    uint32_t number;
+    uint32_t flags; /* GM_SLOT_* */
+    gm_gpa_t gpa;
+    uint64_t size_bytes;
+    void *hva;                /* NULL for unbacked RAM */
+    struct gm_region *region; /* alive while the slot is */
+    uint64_t offset;          /* of gpa's byte in the region */
+};
+
+/*
+ * What a commit calls, on its thread and under the map's commit lock, in this order: hold if memory
+ * that stays visible has to be unmapped or a log ends; eventfd_del; destroy, set_flags and create, each by
+ * ascending address; eventfd_add; and release once the new view is published. Before a logged slot
+ * is destroyed or its log ends, the log is fetched.
+ * A call that fails is followed by the inverses of those before it, last first, and by release. Should
+ * an inverse fail too, this commit and all later ones are -EIO.
+ * No function may call gm_slots_list() or _stats(), edit the map or register a listener.
+ */
+struct gm_backend_ops {
+    size_t size; /* sizeof(struct gm_backend_ops) */
+    /* Each 0 or -errno, and then nothing has changed. @slot is borrowed for the call. */
+    int (*create)(void *opaque, const struct gm_slot *slot);
+    int (*destroy)(void *opaque, const struct gm_slot *slot);
+    int (*set_flags)(void *opaque, const struct gm_slot *slot, uint32_t new_flags);
+    /* Keep all vCPUs out of guest mode, until release. Does not wait for callbacks. Does not nest.
+     * Both NULL: there are no vCPUs to keep out. */
+    int (*hold)(void *opaque);
+    void (*release)(void *opaque);
+    /* The dirty pages of a logged slot since the last call, into @bitmap (bit N of word N/64 is the
+     * slot's page N); cleared in the hypervisor for pages of [first_page, first_page + page_count),
+     * others may be reported again. NULL: no logs. */
+    int (*log_fetch)(void *opaque, const struct gm_slot *slot, uint64_t first_page,
+                     uint64_t page_count, uint64_t *bitmap);
+    /* NULL: the region's callback does the eventfd's work. @address is absolute. */
+    int (*eventfd_add)(void *opaque, uint64_t address, uint32_t size_bytes, bool match,
+                       uint64_t value, int fd);
+    int (*eventfd_del)(void *opaque, uint64_t address, uint32_t size_bytes, bool match,
+                       uint64_t value, int fd);
+};
+
+struct gm_backend_options {
+    size_t size; /* sizeof(struct gm_backend_options) */
+    const struct gm_allocator *allocator; /* for slots and plans, copied; NULL for malloc */
+    uint32_t max_slots;  /* at most GM_SLOT_NUMBERS_MAX; 0: 32764 */
+    uint32_t page_bytes; /* a power of two, 4096 or more; 0: 4096 */
+    bool no_readonly;   /* no read-only slots: ROM is served by access */
+    bool no_join;       /* a memory that was split must not be joined again */
+    bool no_destroy;    /* slots cannot be deleted: a map that needs it is refused (-EOPNOTSUPP) */
+    bool needs_hva;     /* unbacked RAM cannot be mapped: a map that shows it is refused (-EINVAL) */
+};
+
+/*
+ * Attach a backend to a space: the present map is planned and applied.
+ * Context: as gm_txn_commit().
+ * @options: NULL for all defaults.
+ * @ops:     copied. create, destroy and set_flags are needed, the pairs both or neither.
+ * @slots:   out: detach it before the space or the map is freed.
+ * Return: 0; -EINVAL an option or a missing operation, or unbacked RAM where the hypervisor needs memory;
+ * -ENOSPC not enough slots; -ENOMEM; -EDEADLK; -EIO; or what an operation returned. Later commits that
+ * change the space have these as well, and -EOPNOTSUPP: a slot has to be deleted and cannot be.
+ */
+struct gm_slots;
+GM_MUST_CHECK int gm_slots_attach(struct gm_space *space, const struct gm_backend_options *options,
+                                  const struct gm_backend_ops *ops, void *opaque,
+                                  struct gm_slots **slots, struct gm_diag *diag);
+
+/*
+ * Delete all slots and detach. The handle is gone after 0. Return: as above; a backend with no_destroy and
+ * slots in use stays attached (-EOPNOTSUPP). After an inverse has failed, errors of the backend are
+ * passed over: its slots are deleted as far as it takes that.
+ */
+GM_MUST_CHECK int gm_slots_detach(struct gm_slots *slots, struct gm_diag *diag);
+
+/*
+ * The slots in use, by number. Return: how many there are; at most @max are written to @out.
+ * They are those of the last commit that succeeded; their regions are borrowed until the next one.
+ * Context: any thread; does not wait for a commit under way.
+ */
+size_t gm_slots_list(struct gm_slots *slots, struct gm_slot *out, size_t max);
+
+struct gm_slots_stats {
+    uint64_t creates;
+    uint64_t destroys;
+    uint64_t flag_changes;
+    uint64_t untouched_destroys; /* of memory that the edit left as it was (pieces of a slot that
+                                    had to be split or joined) */
+    uint64_t holds;       /* those of failed commits among them */
+    uint64_t hold_ns;     /* total time, from the call of hold to the return of release */
+    uint64_t max_hold_ns; /* the longest */
+    uint64_t joins;       /* slots made of pieces because numbers ran out */
+};
+/* Counts since attaching; operations of failed commits are not counted. Context: as gm_slots_list(). */
+void gm_slots_stats(struct gm_slots *slots, struct gm_slots_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,84 @@
+/*
+ * guestmem/space.h - address spaces, and the flat views that they show.
+ *
+ * An address space has a root region and shows the flat map that the tree below it comes to. Spaces
+ * whose roots resolve to the same region share one view: following an alias with offset 0 that is
+ * not smaller than its target, and a container whose only enabled child is at address 0 and fits.
+ */
+#ifndef GUESTMEM_SPACE_H
+#define GUESTMEM_SPACE_H
+
+#include <guestmem/region.h>
+#include <guestmem/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Make an address space. Listeners of all spaces are told its view as adds.
+ * @name: copied; need not be unique.
+ * @root: a reference is taken; NULL for an empty space.
+ * Context: as gm_txn_commit(), of whose errors it has -EDEADLK, -ELOOP, -E2BIG, -ENOMEM, -EIO and
+ * those of listeners; -EINVAL root of another map.
+ */
+GM_MUST_CHECK int gm_space_new(struct gm_map *map, const char *name, struct gm_region *root,
+                               struct gm_space **space, struct gm_diag *diag);
+
+/*
+ * End an address space. Its own listeners have to be gone (-EBUSY); listeners of all spaces are told
+ * its view as dels. Accesses in other threads may still be under way: they end normally, and later
+ * ones through pointers that the caller kept are the caller's error.
+ * Context: as gm_txn_commit(). Return: 0; -EBUSY; -EDEADLK; -ENOMEM; -EIO.
+ */
+GM_MUST_CHECK int gm_space_free(struct gm_space *space, struct gm_diag *diag);
+
+const char *gm_space_name(const struct gm_space *space);
+
+/* The number given in the order of making, from 0; it is not used again. */
+unsigned gm_space_index(const struct gm_space *space);
+
+struct gm_map *gm_space_map_of(const struct gm_space *space);
+
+/* A region's visible piece in an address space: one range of a flat view. */
+struct gm_section {
+    struct gm_space *space; /* NULL in a view that was asked for by itself */
+    gm_gpa_t gpa;
+    gm_gpa_t last;            /* inclusive: a section may end at 2^64 - 1 */
+    struct gm_region *region; /* referenced by the view, or for the callback's time */
+    uint64_t offset;          /* of gpa's byte in the region */
+    uint32_t flags;           /* GM_SECTION_* */
+    uint32_t log_mask;        /* clients that log it; 0 without RAM */
+    void *hva;                /* of gpa's byte; NULL without host memory */
+};
+#define GM_SECTION_READONLY (1u << 0)
+#define GM_SECTION_NONVOLATILE (1u << 1)
+#define GM_SECTION_ROMD (1u << 2)
+#define GM_SECTION_UNMERGEABLE (1u << 3)
+
+/* Bytes in a section. */
+gm_size_t gm_section_size(const struct gm_section *section);
+
+/*
+ * A snapshot of what a space shows now. It does not change, and keeps the regions it shows alive.
+ * Two spaces that share one view give the same pointer.
+ * Context: any thread, never blocks. Return: a reference; never NULL.
+ */
+struct gm_view *gm_view_get(struct gm_space *space);
+void gm_view_put(struct gm_view *view);
+
+/* The region that the view was rendered from (borrowed from the view); NULL for an empty one. */
+struct gm_region *gm_view_root(const struct gm_view *view);
+
+/* Number of ranges, and the one at @index (ascending by address); false past the end. */
+size_t gm_view_count(const struct gm_view *view);
+bool gm_view_at(const struct gm_view *view, size_t index, struct gm_section *section);
+
+/* The range that holds @gpa; false if nothing is mapped there. Logarithmic. */
+bool gm_view_find(const struct gm_view *view, gm_gpa_t gpa, struct gm_section *section);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,30 @@
+/* base/rcu.c - deferring work past a grace period. */
+#include "base/rcu.h"
+
+#include <urcu/call-rcu.h>
+#include <urcu/compiler.h>
+
+#ifdef RCU_TSAN
+char rcu_edge;
+#endif
+
+static void run_item(struct rcu_head *head)
+{
+    struct rcu_item *item = caa_container_of(head, struct rcu_item, head);
+
+    RCU_ACQUIRE();
+    item->reclaim(item);
+}
+
+void rcu_defer(struct rcu_item *item, void (*reclaim)(struct rcu_item *item))
+{
+    item->reclaim = reclaim;
+    RCU_RELEASE();
+    urcu_bp_call_rcu(&item->head, run_item);
+}
+
+void rcu_drain(void)
+{
+    urcu_bp_barrier();
+    RCU_ACQUIRE();
+}

@@ -1,0 +1,68 @@
+/*
+ * base/rcu.h - read-copy-update: liburcu's bulletproof flavour behind a dozen lines, so that its
+ * registration rules (none) and ThreadSanitizer's needs live in one place.
+ *
+ *  - Between rcu_enter() and rcu_leave() nothing that was reachable by rcu_load() is freed. Sections
+ *    nest, never block, and must not call out: no callback of a user's runs inside one.
+ *  - rcu_store() publishes: what was written before it is seen through rcu_load().
+ *  - rcu_defer() calls back after all sections that were open have ended, on liburcu's own thread.
+ *    It does not wait and cannot fail.
+ *
+ * liburcu's fences are invisible to ThreadSanitizer; the annotations say the one edge that callers
+ * rely on: leaving a section happens before the callback that follows it.
+ */
+#ifndef BASE_RCU_H
+#define BASE_RCU_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include <urcu/urcu-bp.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define RCU_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RCU_TSAN 1
+#endif
+#endif
+
+#ifdef RCU_TSAN
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+extern char rcu_edge; /* stands for "every section that had begun has ended" */
+#define RCU_RELEASE() __tsan_release(&rcu_edge)
+#define RCU_ACQUIRE() __tsan_acquire(&rcu_edge)
+#else
+#define RCU_RELEASE() ((void)0)
+#define RCU_ACQUIRE() ((void)0)
+#endif
+
+/* Embedded in what is freed by rcu_defer(). */
+struct rcu_item {
+    struct rcu_head head;
+    void (*reclaim)(struct rcu_item *item);
+};
+
+static inline void rcu_enter(void)
+{
+    urcu_bp_read_lock();
+}
+
+static inline void rcu_leave(void)
+{
+    RCU_RELEASE();
+    urcu_bp_read_unlock();
+}
+
+/* Acquire load; pairs with rcu_store()'s release. @pointer is the address of an _Atomic pointer. */
+#define rcu_load(pointer) atomic_load_explicit((pointer), memory_order_acquire)
+#define rcu_store(pointer, value) atomic_store_explicit((pointer), (value), memory_order_release)
+
+/* Call @reclaim(@item) once every section open now has ended. */
+void rcu_defer(struct rcu_item *item, void (*reclaim)(struct rcu_item *item));
+
+/* Wait until every deferred call so far has returned. Not from inside one, nor inside a section. */
+void rcu_drain(void);
+
+#endif
