@@ -1,0 +1,427 @@
+/* region/edit.c - applying and taking back one edit of the tree. */
+#include "region/edit.h"
+
+#include <errno.h>
+
+#include "base/check.h"
+
+#include <guestmem/ram.h>
+
+/* ---- children ---- */
+
+static int apply_add(struct map_locked locked, struct edit *edit)
+{
+    struct gm_region *child = edit->region;
+    const struct gm_region *ancestor;
+
+    if (child->parent != NULL) {
+        return -EBUSY;
+    }
+    for (ancestor = edit->parent; ancestor != NULL; ancestor = ancestor->parent) {
+        if (ancestor == child) {
+            return -ELOOP;
+        }
+    }
+    gm_region_get(child);
+    region_attach(locked, edit->parent, child);
+    return 0;
+}
+
+static int apply_del(struct map_locked locked, struct edit *edit)
+{
+    struct gm_region *child = edit->region;
+
+    if (child->parent != edit->parent) {
+        return -ENOENT;
+    }
+    edit->old_added = child->as_child.added;
+    region_detach(locked, child);
+    return 0;
+}
+
+/* The child comes back to the place among equal priorities that it had. */
+static void revert_del(struct map_locked locked, struct edit *edit)
+{
+    struct children *children = &edit->parent->children;
+    uint64_t next_added = children->next_added;
+
+    children->next_added = edit->old_added;
+    region_attach(locked, edit->parent, edit->region);
+    children->next_added = next_added;
+}
+
+/* ---- place and extent: the parent's index is keyed by them ---- */
+
+static void set_extent(struct gm_region *region, uint64_t addr, pos_t size)
+{
+    if (region->parent != NULL) {
+        children_remove(&region->parent->children, region);
+    }
+    region->addr = addr;
+    region->size = size;
+    if (region->parent != NULL) {
+        children_insert(&region->parent->children, region);
+    }
+}
+
+static int apply_size(struct edit *edit)
+{
+    struct gm_region *region = edit->region;
+
+    if (edit->to.size > GM_SIZE_2_64 ||
+        (region->ram != NULL &&
+         (edit->to.size >= GM_SIZE_2_64 ||
+          !range_holds(0, gm_ram_size(region->ram), region->ram_offset, (uint64_t)edit->to.size)))) {
+        return -EINVAL;
+    }
+    edit->from.size = region->size;
+    set_extent(region, region->addr, (pos_t)edit->to.size);
+    return 0;
+}
+
+static void set_enabled(struct gm_region *region, bool enabled)
+{
+    if (region->parent != NULL) {
+        region->parent->enabled_child_count += (uint64_t)enabled - (uint64_t)region->enabled;
+    }
+    region->enabled = enabled;
+}
+
+/* ---- logging: clients begin when applied, and end when finished, so that a failure loses no bit ---- */
+
+static int begin_everywhere(struct map_locked locked, uint32_t mask)
+{
+    struct gm_region *region;
+    struct gm_region *undone;
+    int result;
+
+    for (region = locked.map->regions; region != NULL; region = region->next_in_map) {
+        result = region_log_begin(region, mask);
+        if (result != 0) {
+            for (undone = locked.map->regions; undone != region; undone = undone->next_in_map) {
+                region_log_end(undone, mask);
+            }
+            return result;
+        }
+    }
+    return 0;
+}
+
+static void end_everywhere(struct map_locked locked, uint32_t mask)
+{
+    struct gm_region *region;
+
+    for (region = locked.map->regions; region != NULL; region = region->next_in_map) {
+        region_log_end(region, mask);
+    }
+}
+
+static int apply_log(struct edit *edit)
+{
+    struct gm_region *region = edit->region;
+    uint32_t mask = (uint32_t)edit->to.number;
+
+    edit->from.mask = region->log_mask;
+    if (!edit->on) {
+        region->log_mask &= ~mask;
+        return 0;
+    }
+    if ((region->log_mask & mask) == 0) {
+        int result = region_log_begin(region, mask);
+
+        if (result != 0) {
+            return result;
+        }
+    }
+    region->log_mask |= mask;
+    return 0;
+}
+
+static int apply_log_all(struct map_locked locked, struct edit *edit)
+{
+    struct gm_map *map = locked.map;
+    uint32_t mask = (uint32_t)edit->to.number;
+
+    edit->from.mask = map->log_all_mask;
+    if (!edit->on) {
+        map->log_all_mask &= ~mask;
+        return 0;
+    }
+    if ((map->log_all_mask & mask) == 0) {
+        int result = begin_everywhere(locked, mask);
+
+        if (result != 0) {
+            return result;
+        }
+    }
+    map->log_all_mask |= mask;
+    return 0;
+}
+
+/* What the edit changed from off to on, or from on to off. */
+static uint32_t log_gained(const struct edit *edit)
+{
+    return edit->on ? (uint32_t)edit->to.number & ~edit->from.mask : 0;
+}
+
+static uint32_t log_lost(const struct edit *edit)
+{
+    return edit->on ? 0 : (uint32_t)edit->to.number & edit->from.mask;
+}
+
+/* ---- eventfds ---- */
+
+static bool same_eventfd(const struct gm_eventfd *a, const struct gm_eventfd *b)
+{
+    return a->offset == b->offset && a->size_bytes == b->size_bytes && a->match == b->match &&
+           a->value == b->value && a->fd == b->fd;
+}
+
+static struct eventfd_list *eventfd_list_new(const struct gm_map *map, uint32_t count)
+{
+    struct eventfd_list *list =
+        mem_alloc(&map->allocator, sizeof(*list) + count * sizeof(list->items[0]));
+
+    if (list != NULL) {
+        ref_init(&list->refs);
+        list->allocator = &map->allocator; /* regions and views keep the map alive */
+        list->count = count;
+    }
+    return list;
+}
+
+/* The index of an eventfd in a region's list, or the list's count. */
+static uint32_t find_eventfd(const struct eventfd_list *list, const struct gm_eventfd *eventfd)
+{
+    uint32_t index = 0;
+
+    while (list != NULL && index < list->count && !same_eventfd(&list->items[index], eventfd)) {
+        index++;
+    }
+    return index;
+}
+
+static int apply_eventfd_add(struct edit *edit)
+{
+    struct gm_region *region = edit->region;
+    struct eventfd_list *old = region->eventfds;
+    uint32_t old_count = old != NULL ? old->count : 0;
+    struct eventfd_list *list;
+
+    if (find_eventfd(old, &edit->to.eventfd) < old_count) {
+        return -EEXIST;
+    }
+    list = eventfd_list_new(region->map, old_count + 1);
+    if (list == NULL) {
+        return -ENOMEM;
+    }
+    if (old != NULL) {
+        memcpy(list->items, old->items, old_count * sizeof(old->items[0]));
+    }
+    list->items[old_count] = edit->to.eventfd;
+    edit->from.eventfds = old;
+    region->eventfds = list;
+    return 0;
+}
+
+static int apply_eventfd_del(struct edit *edit)
+{
+    struct gm_region *region = edit->region;
+    struct eventfd_list *old = region->eventfds;
+    uint32_t old_count = old != NULL ? old->count : 0;
+    uint32_t index = find_eventfd(old, &edit->to.eventfd);
+    struct eventfd_list *list = NULL;
+
+    if (index == old_count) {
+        return -ENOENT;
+    }
+    if (old_count > 1) {
+        list = eventfd_list_new(region->map, old_count - 1);
+        if (list == NULL) {
+            return -ENOMEM;
+        }
+        memcpy(list->items, old->items, index * sizeof(old->items[0]));
+        memcpy(&list->items[index], &old->items[index + 1],
+               (old_count - 1 - index) * sizeof(old->items[0]));
+    }
+    edit->from.eventfds = old;
+    region->eventfds = list;
+    return 0;
+}
+
+/* ---- all kinds ---- */
+
+bool edit_changes(struct map_locked locked, const struct edit *edit)
+{
+    const struct gm_region *region = edit->region;
+    uint32_t mask;
+
+    switch (edit->kind) {
+    case EDIT_ADDR:
+        return region->addr != edit->to.number;
+    case EDIT_SIZE:
+        return (gm_size_t)region->size != edit->to.size;
+    case EDIT_PRIORITY:
+        return region->priority != edit->to.priority;
+    case EDIT_ENABLED:
+        return region->enabled != edit->to.flag;
+    case EDIT_READONLY:
+        return region->readonly != edit->to.flag;
+    case EDIT_NONVOLATILE:
+        return region->nonvolatile != edit->to.flag;
+    case EDIT_ROMD:
+        return region->romd != edit->to.flag;
+    case EDIT_ALIAS_OFFSET:
+        return region->target_offset != edit->to.number;
+    case EDIT_LOG:
+    case EDIT_LOG_ALL:
+        mask = edit->kind == EDIT_LOG ? region->log_mask : locked.map->log_all_mask;
+        return ((mask & (uint32_t)edit->to.number) != 0) != edit->on;
+    default:
+        return true;
+    }
+}
+
+static int set_flag(struct edit *edit, bool *flag)
+{
+    edit->from.flag = *flag;
+    *flag = edit->to.flag;
+    return 0;
+}
+
+static int apply_attribute(struct edit *edit)
+{
+    struct gm_region *region = edit->region;
+
+    switch (edit->kind) {
+    case EDIT_ADDR:
+        edit->from.number = region->addr;
+        set_extent(region, edit->to.number, region->size);
+        return 0;
+    case EDIT_PRIORITY:
+        edit->from.priority = region->priority;
+        region->priority = edit->to.priority;
+        return 0;
+    case EDIT_ENABLED:
+        edit->from.flag = region->enabled;
+        set_enabled(region, edit->to.flag);
+        return 0;
+    case EDIT_ALIAS_OFFSET:
+        edit->from.number = region->target_offset;
+        region->target_offset = edit->to.number;
+        return 0;
+    case EDIT_READONLY:
+        return set_flag(edit, &region->readonly);
+    case EDIT_NONVOLATILE:
+        return set_flag(edit, &region->nonvolatile);
+    case EDIT_ROMD:
+        return set_flag(edit, &region->romd);
+    default:
+        return -EINVAL;
+    }
+}
+
+int edit_apply(struct map_locked locked, struct edit *edit)
+{
+    switch (edit->kind) {
+    case EDIT_ADD:
+        return apply_add(locked, edit);
+    case EDIT_DEL:
+        return apply_del(locked, edit);
+    case EDIT_SIZE:
+        return apply_size(edit);
+    case EDIT_LOG:
+        return apply_log(edit);
+    case EDIT_LOG_ALL:
+        return apply_log_all(locked, edit);
+    case EDIT_EVENTFD_ADD:
+        return apply_eventfd_add(edit);
+    case EDIT_EVENTFD_DEL:
+        return apply_eventfd_del(edit);
+    default:
+        return apply_attribute(edit);
+    }
+}
+
+static void revert_attribute(struct edit *edit)
+{
+    struct gm_region *region = edit->region;
+
+    switch (edit->kind) {
+    case EDIT_ADDR:
+        set_extent(region, edit->from.number, region->size);
+        break;
+    case EDIT_SIZE:
+        set_extent(region, region->addr, edit->from.size);
+        break;
+    case EDIT_PRIORITY:
+        region->priority = edit->from.priority;
+        break;
+    case EDIT_ENABLED:
+        set_enabled(region, edit->from.flag);
+        break;
+    case EDIT_ALIAS_OFFSET:
+        region->target_offset = edit->from.number;
+        break;
+    case EDIT_READONLY:
+        region->readonly = edit->from.flag;
+        break;
+    case EDIT_NONVOLATILE:
+        region->nonvolatile = edit->from.flag;
+        break;
+    case EDIT_ROMD:
+        region->romd = edit->from.flag;
+        break;
+    default:
+        GM_ASSERT(false);
+    }
+}
+
+void edit_revert(struct map_locked locked, struct edit *edit)
+{
+    switch (edit->kind) {
+    case EDIT_ADD:
+        region_detach(locked, edit->region);
+        gm_region_put(edit->region);
+        break;
+    case EDIT_DEL:
+        revert_del(locked, edit);
+        break;
+    case EDIT_LOG:
+        edit->region->log_mask = edit->from.mask;
+        region_log_end(edit->region, log_gained(edit));
+        break;
+    case EDIT_LOG_ALL:
+        locked.map->log_all_mask = edit->from.mask;
+        end_everywhere(locked, log_gained(edit));
+        break;
+    case EDIT_EVENTFD_ADD:
+    case EDIT_EVENTFD_DEL:
+        eventfd_list_put(edit->region->eventfds);
+        edit->region->eventfds = edit->from.eventfds;
+        break;
+    default:
+        revert_attribute(edit);
+    }
+}
+
+void edit_finish(struct map_locked locked, struct edit *edit)
+{
+    switch (edit->kind) {
+    case EDIT_DEL:
+        gm_region_put(edit->region);
+        break;
+    case EDIT_LOG:
+        region_log_end(edit->region, log_lost(edit));
+        break;
+    case EDIT_LOG_ALL:
+        end_everywhere(locked, log_lost(edit));
+        break;
+    case EDIT_EVENTFD_ADD:
+    case EDIT_EVENTFD_DEL:
+        eventfd_list_put(edit->from.eventfds);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,65 @@
+/*
+ * region/map.h - struct gm_map: what all regions of one machine share, and the lock over the tree.
+ *
+ * The tree (children, parents, attributes) is read and changed under the map's lock only. A function
+ * that needs it takes a struct map_locked, which only map_lock() makes. What readers without the lock
+ * see of a region are its immutable fields; everything mutable reaches them through views.
+ *
+ * A region whose last reference goes is put on the graveyard (lock-free), and buried by whoever gets
+ * the lock: unlinked from the tree under it, then released, with no lock held.
+ */
+#ifndef REGION_MAP_H
+#define REGION_MAP_H
+
+#include <stdatomic.h>
+
+#include "base/alloc.h"
+#include "base/lock.h"
+#include "base/ref.h"
+
+#include <guestmem/map.h>
+
+struct hub;
+
+struct gm_map {
+    struct ref refs; /* one of gm_map_new()'s caller, one of each region, view and space */
+    struct gm_allocator allocator;
+    struct lock lock;
+    bool guest_big_endian;
+    bool closed; /* gm_map_free() was called: nothing can be edited any more */
+
+    struct gm_region *regions; /* all that live, for teardown; by gm_region.next_in_map */
+    uint64_t region_count;
+    _Atomic(struct gm_region *) graveyard;
+    uint32_t log_all_mask; /* clients that log every region */
+
+    struct hub *hub; /* spaces, cells and listeners: space/'s, opaque here */
+};
+
+/* Proof that the calling thread holds the map's lock. */
+struct map_locked {
+    struct gm_map *map;
+};
+
+static inline struct map_locked map_lock(struct gm_map *map)
+{
+    lock_take(&map->lock);
+    return (struct map_locked){map};
+}
+
+/* Drop the lock, and bury what died meanwhile. Calls release callbacks; the map may be gone afterwards
+ * if the caller has no reference. */
+void map_unlock(struct map_locked locked);
+
+static inline void map_get(struct gm_map *map)
+{
+    ref_get(&map->refs);
+}
+
+/* Drop a reference; the last one frees the map's memory. */
+void map_put(struct gm_map *map);
+
+/* Bury the dead if the lock is free now; else its holder does when it drops the lock. */
+void map_bury(struct gm_map *map);
+
+#endif

@@ -1,0 +1,111 @@
+/*
+ * region/region.h - a region: a node of the tree. Fields above the line never change; fields below are
+ * the tree's, under the map's lock.
+ */
+#ifndef REGION_REGION_H
+#define REGION_REGION_H
+
+#include "base/addr.h"
+#include "base/ref.h"
+#include "region/children.h"
+#include "region/map.h"
+
+#include <guestmem/region.h>
+#include <guestmem/txn.h>
+
+struct cell;
+
+/* A region's eventfds: an immutable list, replaced as a whole, so that a flat range can hold the one
+ * it was rendered with. */
+struct eventfd_list {
+    struct ref refs;
+    const struct gm_allocator *allocator;
+    uint32_t count;
+    struct gm_eventfd items[];
+};
+
+void eventfd_list_get(struct eventfd_list *list);
+void eventfd_list_put(struct eventfd_list *list); /* NULL is allowed */
+
+struct gm_region {
+    struct ref refs;
+    enum gm_region_kind kind;
+    struct gm_map *map;
+    char *name;
+    void *opaque;
+    void (*release)(void *opaque);
+    struct gm_ram *ram;
+    uint64_t ram_offset;
+    struct gm_io_ops io;
+    struct gm_iommu_ops iommu;
+    struct gm_region *target; /* of an alias; referenced */
+
+    /* ---- under the map's lock ---- */
+    pos_t size;
+    uint64_t addr;
+    uint64_t target_offset;
+    int32_t priority;
+    bool enabled;
+    bool readonly;
+    bool nonvolatile;
+    bool unmergeable;
+    bool romd;
+    uint32_t log_mask; /* clients that asked for this region; gm_map.log_all_mask comes on top */
+    struct eventfd_list *eventfds;
+
+    struct gm_region *parent;  /* holds a reference on us */
+    struct child_link as_child; /* our place among the parent's children */
+    struct children children;
+    uint64_t enabled_child_count;
+
+    /*
+     * Is any cell rendered through us? Counts a cell of our own, a parent with uses and each alias of
+     * us with uses. Only then do edits travel upwards through us, so that what an address space has
+     * resolved away (two hundred bus masters' windows) costs an edit nothing.
+     */
+    uint64_t uses;
+    struct gm_region *used_aliases; /* aliases of us that have uses, by next_used_alias */
+    struct gm_region *next_used_alias;
+    struct gm_region **prev_used_alias;
+    struct cell *cell; /* the cell that is rendered from us, or NULL */
+
+    struct gm_region *next_work; /* in a list of regions still to be looked at */
+    struct gm_region *next_in_map;
+    struct gm_region **prev_in_map;
+    struct gm_region *next_dead; /* in the graveyard: not under the lock */
+};
+
+/* Does it have content of its own? Containers and aliases have none. */
+static inline bool region_terminates(const struct gm_region *region)
+{
+    return region->kind != GM_REGION_CONTAINER && region->kind != GM_REGION_ALIAS;
+}
+
+static inline bool region_has_ram(const struct gm_region *region)
+{
+    return region->ram != NULL;
+}
+
+static inline struct span region_span(const struct gm_region *region)
+{
+    return span_of(0, region->size);
+}
+
+/* The clients that log it: its own and the map's. 0 without RAM. Under the lock. */
+uint32_t region_effective_log_mask(const struct gm_region *region);
+
+/* Children: keeps the parent's index, its count of enabled ones, uses and references right. */
+void region_attach(struct map_locked locked, struct gm_region *parent, struct gm_region *child);
+void region_detach(struct map_locked locked, struct gm_region *child);
+
+/*
+ * Begin and end the record of its block for every client in @mask: all, or none and -ENOMEM.
+ */
+int region_log_begin(struct gm_region *region, uint32_t mask);
+void region_log_end(struct gm_region *region, uint32_t mask);
+
+/* Take all the dead out of the tree; then, without the lock, call their release and free them. */
+struct gm_region *region_unlink_dead(struct map_locked locked);
+void region_release_dead(struct gm_region *dead);
+
+#endif
