@@ -1,0 +1,444 @@
+/*
+ * space/commit.c - a commit, step by step.
+ *
+ *   apply the edits to the tree, noting what shows them        (taken back in reverse on failure)
+ *   resolve the spaces' roots, if an edit can have moved them
+ *   render the damaged windows of the cells; compare           (pure)
+ *   listeners prepare                                          the last that may fail for memory
+ *   listeners are told; slot backends apply                    (undone on failure)
+ *   publish: one store for each changed cell                   cannot fail
+ *   listeners settle and commit; what the tree gave up is dropped
+ */
+#include "space/commit.h"
+
+#include <errno.h>
+
+#include "base/check.h"
+#include "base/diag.h"
+#include "space/cell.h"
+#include "space/damage.h"
+#include "space/tell.h"
+#include "view/resolve.h"
+
+/* Steps up the tree that a commit follows before it renders everything instead. */
+#define REACH_STEPS 4096u
+
+/* A space that goes to another cell: everything it shows is compared. */
+struct move {
+    struct gm_space *space;
+    struct change_list changes;
+};
+
+struct commit {
+    struct map_locked locked;
+    struct hub *hub;
+    struct edit *edits;
+    size_t count;
+    size_t applied; /* edits that are in the tree */
+    bool roots_may_move;
+    struct damage_walk walk;
+    struct render render;
+    struct move *moves;
+    size_t move_count;
+    size_t move_capacity;
+    struct telling telling;
+    struct gm_diag *diag;
+};
+
+/* ---- the tree ---- */
+
+/* What a root that passes through the edited regions leads to: if that changes, spaces may move. */
+struct ways {
+    struct gm_region *region;
+    struct gm_region *parent;
+};
+
+static struct gm_region *way_from(struct gm_region *region)
+{
+    return region != NULL ? resolve_step(region) : NULL;
+}
+
+static struct ways ways_of(const struct edit *edit)
+{
+    struct gm_region *parent = edit->parent;
+
+    if (parent == NULL && edit->region != NULL) {
+        parent = edit->region->parent;
+    }
+    return (struct ways){way_from(edit->region), way_from(parent)};
+}
+
+static void apply_root(struct edit *edit)
+{
+    edit->from.root = edit->space->root;
+    edit->space->root = edit->region;
+    if (edit->region != NULL) {
+        gm_region_get(edit->region);
+    }
+}
+
+static int apply_one(struct commit *commit, struct edit *edit)
+{
+    struct ways before;
+    struct ways after;
+    int result;
+
+    if (edit->kind == EDIT_ROOT) {
+        apply_root(edit);
+        commit->roots_may_move = true;
+        return 0;
+    }
+    if (!edit_changes(commit->locked, edit)) {
+        return edit_apply(commit->locked, edit);
+    }
+    before = ways_of(edit);
+    damage_edit(&commit->walk, edit);
+    result = edit_apply(commit->locked, edit);
+    if (result != 0) {
+        return result;
+    }
+    damage_edit(&commit->walk, edit);
+    after = ways_of(edit);
+    /* An alias's way depends on its target's size: too rare to look for. */
+    if (edit->kind == EDIT_SIZE || before.region != after.region || before.parent != after.parent) {
+        commit->roots_may_move = true;
+    }
+    return 0;
+}
+
+static const char *reason_of(int result)
+{
+    switch (result) {
+    case -EBUSY:
+        return "the child has a parent already";
+    case -ENOENT:
+        return "what it removes is not there";
+    case -EEXIST:
+        return "it is there already";
+    case -ELOOP:
+        return "the child contains its parent";
+    case -ENOMEM:
+        return "no memory";
+    default:
+        return "the region does not take it";
+    }
+}
+
+static int apply_edits(struct commit *commit)
+{
+    for (; commit->applied < commit->count; commit->applied++) {
+        struct edit *edit = &commit->edits[commit->applied];
+        int result = apply_one(commit, edit);
+
+        if (result != 0) {
+            return diag_set(commit->diag, result, "edit %zu, of region '%s', failed: %s",
+                            commit->applied + 1, edit->region != NULL ? edit->region->name : "",
+                            reason_of(result));
+        }
+    }
+    return 0;
+}
+
+static void revert_edits(struct commit *commit)
+{
+    while (commit->applied > 0) {
+        struct edit *edit;
+
+        commit->applied--;
+        edit = &commit->edits[commit->applied];
+        if (edit->kind == EDIT_ROOT) {
+            gm_region_put(edit->space->root);
+            edit->space->root = edit->from.root;
+        } else {
+            edit_revert(commit->locked, edit);
+        }
+    }
+}
+
+/* ---- where spaces are shown from ---- */
+
+static struct cell *current_cell(const struct gm_space *space)
+{
+    return atomic_load_explicit(&space->cell, memory_order_relaxed); /* the lock orders it */
+}
+
+static int cell_for_root(struct commit *commit, struct gm_region *root, struct cell **cell)
+{
+    *cell = root != NULL ? root->cell : commit->hub->empty_cell;
+    if (*cell != NULL) {
+        return 0;
+    }
+    *cell = cell_new(commit->locked, root);
+    if (*cell == NULL) {
+        return -ENOMEM;
+    }
+    (*cell)->is_new = true;
+    damage_cell(&commit->walk, *cell, span_of(0, POS_2_64));
+    return 0;
+}
+
+static int move_space(struct commit *commit, struct gm_space *space, struct cell *cell)
+{
+    struct move *moves =
+        mem_reserve(&commit->locked.map->allocator, commit->moves, &commit->move_capacity,
+                    commit->move_count + 1, sizeof(*moves));
+
+    if (moves == NULL) {
+        return -ENOMEM;
+    }
+    commit->moves = moves;
+    moves[commit->move_count] = (struct move){.space = space};
+    commit->move_count++;
+    space->next_cell = cell;
+    return 0;
+}
+
+static int resolve_spaces(struct commit *commit)
+{
+    struct gm_space *space;
+
+    for (space = commit->hub->spaces; space != NULL; space = space->next) {
+        struct gm_region *root;
+        struct cell *cell = NULL;
+        int result = resolve_root(commit->locked, space->root, &root);
+
+        if (result != 0) {
+            return diag_set(commit->diag, result, "the root of space '%s' leads back to itself",
+                            space->name);
+        }
+        result = cell_for_root(commit, root, &cell);
+        if (result == 0 && cell != current_cell(space)) {
+            result = move_space(commit, space, cell);
+        }
+        if (result != 0) {
+            return diag_set(commit->diag, result, "no memory");
+        }
+    }
+    return 0;
+}
+
+/* ---- views ---- */
+
+static struct gm_view *view_to_be(const struct cell *cell)
+{
+    return cell->next_view != NULL ? cell->next_view : cell_view(cell);
+}
+
+/* Spaces that a cell will have after the moves; nobody looks at what has none. */
+static void count_spaces(struct commit *commit)
+{
+    struct cell *cell;
+    size_t i;
+
+    for (cell = commit->walk.touched; cell != NULL; cell = cell->next_touched) {
+        cell->next_space_count = cell->space_count;
+    }
+    for (i = 0; i < commit->move_count; i++) {
+        const struct gm_space *space = commit->moves[i].space;
+
+        current_cell(space)->next_space_count--;
+        space->next_cell->next_space_count++;
+    }
+}
+
+static int update_cells(struct commit *commit)
+{
+    struct cell *cell;
+
+    count_spaces(commit);
+    for (cell = commit->walk.touched; cell != NULL; cell = cell->next_touched) {
+        int result = cell->next_space_count > 0 ? cell_update(cell, &commit->render) : 0;
+
+        if (result != 0) {
+            return diag_set(commit->diag, result, "the map below region '%s' %s",
+                            cell->root != NULL ? cell->root->name : "",
+                            result == -ELOOP   ? "contains itself at the same address"
+                            : result == -E2BIG ? "has too many ranges, steps or levels"
+                                               : "could not be rendered: no memory");
+        }
+    }
+    return 0;
+}
+
+static int compare_move(struct commit *commit, struct move *move)
+{
+    const struct gm_view *old = cell_view(current_cell(move->space));
+    const struct gm_view *new = view_to_be(move->space->next_cell);
+    struct range_source before = {old, NULL, 0, old->range_count};
+    struct range_source after = {new, NULL, 0, new->range_count};
+    const struct gm_allocator *allocator = &commit->locked.map->allocator;
+    int result = diff_first_pass(&move->changes, allocator, before, after);
+
+    return result == 0 ? diff_second_pass(&move->changes, allocator, before, after) : result;
+}
+
+/* Which spaces have listeners, and what will they hear? Ascending by index, as `moves` is. */
+static int collect_told(struct commit *commit)
+{
+    struct gm_space *space;
+    size_t next_move = 0;
+    int result = 0;
+
+    if (commit->hub->listener_count == 0) {
+        return 0;
+    }
+    for (space = commit->hub->spaces; space != NULL && result == 0; space = space->next) {
+        struct cell *cell = current_cell(space);
+        bool heard = space->listener_count > 0 || commit->hub->all_listener_count > 0;
+
+        if (next_move < commit->move_count && commit->moves[next_move].space == space) {
+            struct move *move = &commit->moves[next_move];
+
+            next_move++;
+            result = heard ? compare_move(commit, move) : 0;
+            if (result == 0 && move->changes.count > 0) {
+                result = tell_add(&commit->telling, space, &move->changes);
+            }
+        } else if (heard && cell->touched && cell->changes.count > 0) {
+            result = tell_add(&commit->telling, space, &cell->changes);
+        }
+    }
+    return result != 0 ? diag_set(commit->diag, result, "no memory") : 0;
+}
+
+/* ---- the outcome ---- */
+
+static void publish(struct commit *commit)
+{
+    struct cell *cell;
+    size_t i;
+
+    for (cell = commit->walk.touched; cell != NULL; cell = cell->next_touched) {
+        if (cell->next_view != NULL) {
+            struct gm_view *old = cell_view(cell);
+
+            /* release: pairs with the acquire in space_view() */
+            rcu_store(&cell->view, cell->next_view);
+            cell->next_view = NULL;
+            view_retire(old);
+        }
+    }
+    for (i = 0; i < commit->move_count; i++) {
+        struct gm_space *space = commit->moves[i].space;
+
+        cell_unlink_space(space);
+        cell_link_space(space->next_cell, space);
+    }
+}
+
+/* The commit's scratch in cells and spaces goes; so do cells that nobody shows (any more, or at last). */
+static void settle_cells(struct commit *commit)
+{
+    struct cell *cell;
+    struct cell *next;
+    size_t i;
+
+    for (cell = commit->walk.touched; cell != NULL; cell = next) {
+        next = cell->next_touched;
+        cell_settle(cell);
+        if (cell->space_count == 0 && cell != commit->hub->empty_cell) {
+            cell_remove(commit->locked, cell);
+        }
+    }
+    for (i = 0; i < commit->move_count; i++) {
+        mem_free(&commit->locked.map->allocator, commit->moves[i].changes.items);
+        commit->moves[i].space->next_cell = NULL;
+    }
+}
+
+static void finish_edits(struct commit *commit)
+{
+    size_t i;
+
+    for (i = 0; i < commit->count; i++) {
+        if (commit->edits[i].kind == EDIT_ROOT) {
+            gm_region_put(commit->edits[i].from.root);
+        } else {
+            edit_finish(commit->locked, &commit->edits[i]);
+        }
+    }
+}
+
+/* Everything that can fail. On failure the tree is as it was. */
+static int try_commit(struct commit *commit)
+{
+    uint32_t old_log_all = commit->locked.map->log_all_mask;
+    int result = apply_edits(commit);
+
+    if (result == 0 && commit->roots_may_move) {
+        result = resolve_spaces(commit);
+    }
+    if (result == 0) {
+        result = update_cells(commit);
+    }
+    if (result == 0) {
+        result = collect_told(commit);
+    }
+    if (result != 0) {
+        return result;
+    }
+    commit->telling.old_log_all = old_log_all;
+    commit->telling.new_log_all = commit->locked.map->log_all_mask;
+    result = tell_prepare(&commit->telling);
+    if (result != 0) {
+        return result;
+    }
+    tell_changes(&commit->telling);
+    return tell_apply(&commit->telling);
+}
+
+/* Cells that every space left have to go though no edit touched what they show. */
+static void touch_left_cells(struct commit *commit)
+{
+    size_t i;
+
+    for (i = 0; i < commit->move_count; i++) {
+        struct cell *cell = current_cell(commit->moves[i].space);
+
+        if (!cell->touched) {
+            cell->touched = true;
+            cell->next_touched = commit->walk.touched;
+            commit->walk.touched = cell;
+        }
+    }
+}
+
+int commit_edits(struct map_locked locked, struct edit *edits, size_t count, struct gm_diag *diag)
+{
+    struct hub *hub = locked.map->hub;
+    struct commit commit = {
+        .locked = locked,
+        .hub = hub,
+        .edits = edits,
+        .count = count,
+        .walk = {locked, NULL, REACH_STEPS},
+        .telling = {.locked = locked,
+                    .listeners = hub->listeners,
+                    .listener_count = hub->listener_count,
+                    .diag = diag},
+        .diag = diag,
+    };
+    int result;
+
+    if (atomic_load_explicit(&hub->broken, memory_order_relaxed)) {
+        return diag_set(diag, -EIO, "an earlier undo failed: the map takes no more commits");
+    }
+    render_begin(&commit.render, locked, hub->limits);
+    result = try_commit(&commit);
+    if (result == 0) {
+        touch_left_cells(&commit);
+        publish(&commit);
+        tell_settled(&commit.telling);
+    } else {
+        revert_edits(&commit);
+    }
+    settle_cells(&commit);
+    if (result == 0) {
+        finish_edits(&commit);
+    }
+    count_add(result == 0 ? &hub->commits : &hub->failed_commits, 1);
+    mem_free(&locked.map->allocator, commit.moves);
+    tell_end(&commit.telling);
+    render_end(&commit.render);
+    return result;
+}

@@ -1,0 +1,139 @@
+/* space/map.c - making and giving up a map. */
+#include <errno.h>
+
+#include "base/diag.h"
+#include "base/rcu.h"
+#include "space/cell.h"
+#include "space/hub.h"
+
+#include <guestmem/map.h>
+
+#define DEFAULT_MAX_RANGES 65536u
+#define DEFAULT_MAX_STEPS (16u << 20)
+
+static void set_limits(struct hub *hub, const struct gm_map_options *options)
+{
+    hub->limits.max_ranges = options != NULL ? options->max_view_ranges : 0;
+    hub->limits.max_steps = options != NULL ? options->max_render_steps : 0;
+    if (hub->limits.max_ranges == 0) {
+        hub->limits.max_ranges = DEFAULT_MAX_RANGES;
+    }
+    if (hub->limits.max_steps == 0) {
+        hub->limits.max_steps = DEFAULT_MAX_STEPS;
+    }
+}
+
+int gm_map_new(const struct gm_map_options *options, struct gm_map **map, struct gm_diag *diag)
+{
+    const struct gm_allocator *allocator =
+        mem_allocator_or_default(options != NULL ? options->allocator : NULL);
+    struct gm_map *made;
+
+    if (options != NULL && options->size != sizeof(*options)) {
+        return diag_set(diag, -EINVAL, "options->size is %zu, not %zu", options->size,
+                        sizeof(*options));
+    }
+    made = mem_zalloc(allocator, sizeof(*made));
+    if (made == NULL) {
+        return diag_set(diag, -ENOMEM, "no memory for a map");
+    }
+    ref_init(&made->refs);
+    made->allocator = *allocator;
+    made->guest_big_endian = options != NULL && options->guest_big_endian;
+    if (lock_init(&made->lock, LOCK_RANK_MAP) != 0) {
+        mem_free(allocator, made);
+        return diag_set(diag, -ENOMEM, "no memory for a lock");
+    }
+    made->hub = mem_zalloc(allocator, sizeof(*made->hub));
+    if (made->hub != NULL) {
+        set_limits(made->hub, options);
+        made->hub->empty_cell = cell_new((struct map_locked){made}, NULL);
+    }
+    if (made->hub == NULL || made->hub->empty_cell == NULL) {
+        mem_free(allocator, made->hub);
+        map_put(made);
+        return diag_set(diag, -ENOMEM, "no memory for a map");
+    }
+    *map = made;
+    return 0;
+}
+
+/* Links between regions keep them alive in circles (a child that is an alias of its parent): cut all. */
+static void detach_regions(struct map_locked locked)
+{
+    struct gm_region *region;
+
+    for (region = locked.map->regions; region != NULL; region = region->next_in_map) {
+        while (region->children.top != NULL) {
+            struct gm_region *child = region->children.top;
+
+            region_detach(locked, child);
+            gm_region_put(child);
+        }
+    }
+}
+
+static void end_spaces(struct map_locked locked)
+{
+    struct hub *hub = locked.map->hub;
+
+    while (hub->spaces != NULL) {
+        struct gm_space *space = hub->spaces;
+
+        hub->spaces = space->next;
+        cell_unlink_space(space);
+        gm_region_put(space->root);
+        space->root = NULL;
+        space_retire(space);
+    }
+    while (hub->cells != NULL) {
+        cell_remove(locked, hub->cells);
+    }
+}
+
+void gm_map_free(struct gm_map *map)
+{
+    struct map_locked locked;
+    size_t i;
+
+    if (map == NULL) {
+        return;
+    }
+    locked = map_lock(map);
+    map->closed = true;
+    for (i = 0; i < map->hub->listener_count; i++) {
+        mem_free(&map->allocator, map->hub->listeners[i]);
+    }
+    end_spaces(locked);
+    detach_regions(locked);
+    mem_free(&map->allocator, map->hub->listeners);
+    mem_free(&map->allocator, map->hub);
+    map->hub = NULL;
+    map_unlock(locked);
+    map_put(map);
+}
+
+void gm_map_quiesce(struct gm_map *map)
+{
+    rcu_drain();
+    map_bury(map);
+}
+
+void gm_map_stats(const struct gm_map *map, struct gm_map_stats *stats)
+{
+    const struct hub *hub = map->hub;
+
+    *stats = (struct gm_map_stats){
+        .commits = count_read(&hub->commits),
+        .failed_commits = count_read(&hub->failed_commits),
+        .rendered_views = count_read(&hub->rendered_views),
+        .rendered_ranges = count_read(&hub->rendered_ranges),
+        .visited_regions = count_read(&hub->visited_regions),
+        .listener_calls = count_read(&hub->listener_calls),
+    };
+}
+
+bool gm_map_is_broken(const struct gm_map *map)
+{
+    return atomic_load_explicit(&map->hub->broken, memory_order_relaxed);
+}

@@ -1,0 +1,175 @@
+/* space/space.c - address spaces. */
+#include "space/space.h"
+
+#include <errno.h>
+
+#include "base/check.h"
+#include "base/diag.h"
+#include "space/cell.h"
+#include "space/commit.h"
+
+const struct gm_view *space_view(const struct gm_space *space)
+{
+    /* acquire, twice: pairs with the releases in cell_link_space() and publish() */
+    const struct cell *cell = rcu_load(&((struct gm_space *)space)->cell);
+
+    return rcu_load(&((struct cell *)cell)->view);
+}
+
+struct gm_view *gm_view_get(struct gm_space *space)
+{
+    struct gm_view *view;
+
+    rcu_enter();
+    view = (struct gm_view *)space_view(space);
+    view_get(view); /* the cell's reference lasts beyond this section */
+    rcu_leave();
+    return view;
+}
+
+void space_put(struct gm_space *space)
+{
+    if (ref_put(&space->refs)) {
+        struct gm_map *map = space->map;
+
+        mem_free(&map->allocator, space->name);
+        mem_free(&map->allocator, space);
+        map_put(map);
+    }
+}
+
+static void put_retired(struct rcu_item *item)
+{
+    space_put((struct gm_space *)((char *)item - offsetof(struct gm_space, reclaim)));
+}
+
+void space_retire(struct gm_space *space)
+{
+    rcu_defer(&space->reclaim, put_retired);
+}
+
+static struct gm_space *make(struct gm_map *map, const char *name)
+{
+    struct gm_space *space = mem_zalloc(&map->allocator, sizeof(*space));
+
+    if (space == NULL) {
+        return NULL;
+    }
+    space->name = mem_strdup(&map->allocator, name != NULL ? name : "");
+    if (space->name == NULL) {
+        mem_free(&map->allocator, space);
+        return NULL;
+    }
+    ref_init(&space->refs);
+    space->map = map;
+    map_get(map);
+    return space;
+}
+
+static struct gm_space **place_of(struct hub *hub, const struct gm_space *space)
+{
+    struct gm_space **place = &hub->spaces;
+
+    while (*place != space) {
+        place = &(*place)->next;
+    }
+    return place;
+}
+
+/* A space begins in the empty cell; its root comes, and goes, by an ordinary edit. */
+static void enter(struct hub *hub, struct gm_space *space)
+{
+    struct gm_space **place = place_of(hub, NULL);
+
+    space->index = hub->next_space_index;
+    hub->next_space_index++;
+    *place = space;
+    cell_link_space(hub->empty_cell, space);
+}
+
+static void leave(struct hub *hub, struct gm_space *space)
+{
+    struct gm_space **place = place_of(hub, space);
+
+    *place = space->next;
+    cell_unlink_space(space);
+}
+
+static int commit_root(struct map_locked locked, struct gm_space *space, struct gm_region *root,
+                       struct gm_diag *diag)
+{
+    struct edit edit = {.kind = EDIT_ROOT, .region = root, .space = space};
+
+    return commit_edits(locked, &edit, 1, diag);
+}
+
+int gm_space_new(struct gm_map *map, const char *name, struct gm_region *root,
+                 struct gm_space **space, struct gm_diag *diag)
+{
+    struct map_locked locked;
+    struct gm_space *made;
+    int result;
+
+    if (root != NULL && root->map != map) {
+        return diag_set(diag, -EINVAL, "the root of space '%s' belongs to another map", name);
+    }
+    if (commit_is_nested(map)) {
+        return diag_set(diag, -EDEADLK, "an address space cannot be made inside a listener");
+    }
+    made = make(map, name);
+    if (made == NULL) {
+        return diag_set(diag, -ENOMEM, "no memory for space '%s'", name);
+    }
+    locked = map_lock(map);
+    enter(map->hub, made);
+    result = commit_root(locked, made, root, diag);
+    if (result != 0) {
+        leave(map->hub, made);
+        map->hub->next_space_index--;
+    }
+    map_unlock(locked);
+    if (result != 0) {
+        space_put(made);
+        return result;
+    }
+    *space = made;
+    return 0;
+}
+
+int gm_space_free(struct gm_space *space, struct gm_diag *diag)
+{
+    struct gm_map *map = space->map;
+    struct map_locked locked;
+    int result;
+
+    if (commit_is_nested(map)) {
+        return diag_set(diag, -EDEADLK, "an address space cannot end inside a listener");
+    }
+    locked = map_lock(map);
+    if (space->listener_count > 0) {
+        map_unlock(locked);
+        return diag_set(diag, -EBUSY, "space '%s' has listeners of its own", space->name);
+    }
+    result = commit_root(locked, space, NULL, diag);
+    if (result == 0) {
+        leave(map->hub, space);
+        space_retire(space);
+    }
+    map_unlock(locked);
+    return result;
+}
+
+const char *gm_space_name(const struct gm_space *space)
+{
+    return space->name;
+}
+
+unsigned gm_space_index(const struct gm_space *space)
+{
+    return space->index;
+}
+
+struct gm_map *gm_space_map_of(const struct gm_space *space)
+{
+    return space->map;
+}
