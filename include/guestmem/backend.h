@@ -37,11 +37,11 @@ struct gm_slot {
 
 /*
  * What a commit calls, on its thread and under the map's commit lock, in this order: hold if memory
- * that stays visible has to be unmapped or a log ends; eventfd_del; destroy, set_flags and create, each by
- * ascending address; eventfd_add; and release once the new view is published. Before a logged slot
- * is destroyed or its log ends, the log is fetched.
- * A call that fails is followed by the inverses of those before it, last first, and by release. Should
- * an inverse fail too, this commit and all later ones are -EIO.
+ * that stays visible has to be unmapped or a log ends; eventfd_del; destroy, set_flags and create,
+ * each by ascending address; eventfd_add; and release once the new view is published. Before a
+ * logged slot is destroyed or its log ends, the log is fetched.
+ * A call that fails is followed by the inverses of those before it, last first, and by release.
+ * Should an inverse fail too, this commit and all later ones are -EIO.
  * No function may call gm_slots_list() or _stats(), edit the map or register a listener.
  */
 struct gm_backend_ops {
@@ -74,7 +74,7 @@ struct gm_backend_options {
     bool no_readonly;   /* no read-only slots: ROM is served by access */
     bool no_join;       /* a memory that was split must not be joined again */
     bool no_destroy;    /* slots cannot be deleted: a map that needs it is refused (-EOPNOTSUPP) */
-    bool needs_hva;     /* unbacked RAM cannot be mapped: a map that shows it is refused (-EINVAL) */
+    bool needs_hva;     /* unbacked RAM cannot be mapped: a map with it is refused (-EINVAL) */
 };
 
 /*
@@ -83,9 +83,9 @@ struct gm_backend_options {
  * @options: NULL for all defaults.
  * @ops:     copied. create, destroy and set_flags are needed, the pairs both or neither.
  * @slots:   out: detach it before the space or the map is freed.
- * Return: 0; -EINVAL an option or a missing operation, or unbacked RAM where the hypervisor needs memory;
- * -ENOSPC not enough slots; -ENOMEM; -EDEADLK; -EIO; or what an operation returned. Later commits that
- * change the space have these as well, and -EOPNOTSUPP: a slot has to be deleted and cannot be.
+ * Return: 0; -EINVAL an option or a missing operation, or unbacked RAM where the hypervisor needs
+ * memory; -ENOSPC not enough slots; -ENOMEM; -EDEADLK; -EIO; or what an operation returned. Later
+ * commits have these as well, and -EOPNOTSUPP: a slot has to be deleted and cannot be.
  */
 struct gm_slots;
 GM_MUST_CHECK int gm_slots_attach(struct gm_space *space, const struct gm_backend_options *options,
@@ -93,9 +93,10 @@ GM_MUST_CHECK int gm_slots_attach(struct gm_space *space, const struct gm_backen
                                   struct gm_slots **slots, struct gm_diag *diag);
 
 /*
- * Delete all slots and detach. The handle is gone after 0. Return: as above; a backend with no_destroy and
- * slots in use stays attached (-EOPNOTSUPP). After an inverse has failed, errors of the backend are
- * passed over: its slots are deleted as far as it takes that.
+ * Delete all slots and detach. The handle is gone after 0.
+ * After an inverse has failed, errors of the backend are passed over: its slots are deleted as far
+ * as it takes that.
+ * Return: as above; a backend with no_destroy and slots in use stays attached (-EOPNOTSUPP).
  */
 GM_MUST_CHECK int gm_slots_detach(struct gm_slots *slots, struct gm_diag *diag);
 
@@ -117,7 +118,7 @@ struct gm_slots_stats {
     uint64_t max_hold_ns; /* the longest */
     uint64_t joins;       /* slots made of pieces because numbers ran out */
 };
-/* Counts since attaching; operations of failed commits are not counted. Context: as gm_slots_list(). */
+/* Counts since attaching, without operations of failed commits. Context: as gm_slots_list(). */
 void gm_slots_stats(struct gm_slots *slots, struct gm_slots_stats *stats);
 
 #ifdef __cplusplus

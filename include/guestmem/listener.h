@@ -7,8 +7,8 @@
  *   begin        ascending priority
  *   per space, in one pass of ascending addresses: eventfd_del and region_del; then in a second pass
  *                region_nop, region_add, eventfd_add, log_start, log_stop as the addresses come
- *   apply        ascending priority; may fail: then undo, in reverse, for those that had applied, and
- *                abort, in reverse, for all that had begun
+ *   apply        ascending priority; may fail, also half-way: then undo, in reverse, for that one and
+ *                those that had applied, and abort, in reverse, for all that had begun
  *   (the new views are published here)
  *   settle       ascending priority: what apply had to hold back vCPUs for is over
  *   commit       ascending priority
@@ -78,8 +78,8 @@ struct gm_listener_ops {
     void (*eventfd_add)(void *opaque, const struct gm_section *section,
                         const struct gm_eventfd *eventfd);
 
-    /* Side effects that can fail and be taken back, once for the whole commit. A failing undo (-errno)
-     * breaks the map. */
+    /* Side effects that can fail and be taken back, once for the whole commit. What a failing apply had
+     * done by then is undo's to take back. A failing undo (-errno) breaks the map. */
     int (*apply)(void *opaque, struct gm_diag *diag);
     int (*undo)(void *opaque);
     void (*settle)(void *opaque);

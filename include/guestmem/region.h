@@ -151,7 +151,7 @@ uint64_t gm_region_ram_offset(const struct gm_region *region);
 
 /*
  * What it is now, as of the last commit.
- * Context: any thread; takes the map's lock for a moment, so not from a listener's callback.
+ * Context: any thread; takes the map's lock for a moment, unless called from a listener's callback.
  */
 struct gm_region_state {
     gm_size_t size;

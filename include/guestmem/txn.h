@@ -84,8 +84,8 @@ GM_MUST_CHECK int gm_txn_set_log_all(struct gm_txn *txn, unsigned client, bool o
 /*
  * An eventfd that a guest's write signals in place of the region's callback. @size_bytes is 0 (any),
  * 1, 2, 4 or 8; with @match only writes of @value do. The descriptor is borrowed until removed.
- * Removing names the same five values. Return also: -EINVAL range outside the region.
- * At commit: -EEXIST added twice; -ENOENT removed but not there.
+ * Removing names the same five values. Return also: -EINVAL size, or @match without a size.
+ * At commit: -EINVAL range outside the region; -EEXIST added twice; -ENOENT removed but not there.
  */
 struct gm_eventfd {
     uint64_t offset;

@@ -24,13 +24,13 @@ struct gm_vm;
 struct gm_vcpu;
 
 struct gm_vm_options {
-    size_t size; /* sizeof(struct gm_vm_options) */
+    size_t size;                      /* sizeof(struct gm_vm_options) */
     const struct gm_map_options *map; /* NULL: defaults */
     const char *device;               /* NULL: "/dev/kvm" */
     /* The signal that ends KVM_RUN when a vCPU must leave guest mode; 0: SIGRTMIN. Threads that call
      * gm_vcpu_run() have it blocked from their first call on; no handler is installed. */
     int kick_signal;
-    uint32_t max_slots;    /* use fewer than the kernel offers; 0: all */
+    uint32_t max_slots;     /* use fewer than the kernel offers; 0: all */
     bool no_manual_protect; /* do not use KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 };
 
@@ -44,7 +44,9 @@ GM_MUST_CHECK int gm_vm_open(const struct gm_vm_options *options, struct gm_vm *
 
 /*
  * Give memory to a VM that the caller made. @system_fd is /dev/kvm, @vm_fd the VM; both stay the
- * caller's and must outlive the handle. No slots may be in use yet. Errors as gm_vm_open().
+ * caller's and must outlive the handle. No slots may be in use yet. Manual dirty-log protection is
+ * switched as the options say, whatever it was before, and off at the end; everything else that the
+ * caller made (irqchip, vCPUs) is left alone. Errors as gm_vm_open().
  */
 GM_MUST_CHECK int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_options *options,
                                struct gm_vm **vm, struct gm_diag *diag);
@@ -52,25 +54,28 @@ GM_MUST_CHECK int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_opti
 /*
  * Close, or detach from, the VM: slots are deleted, vCPUs of gm_vcpu_new() closed, the map freed.
  * Context: no thread is inside gm_vcpu_run() or an access.
- * Return: 0; -EBUSY a vCPU is running. NULL is allowed.
+ * Return: 0; -EBUSY a vCPU is running; or what gm_slots_detach() returned: then it is as it was. NULL
+ * is allowed.
  */
 GM_MUST_CHECK int gm_vm_close(struct gm_vm *vm, struct gm_diag *diag);
 
 struct gm_map *gm_vm_map(struct gm_vm *vm);
-struct gm_space *gm_vm_memory(struct gm_vm *vm);        /* the memory space */
-struct gm_space *gm_vm_ports(struct gm_vm *vm);         /* the port space */
-struct gm_region *gm_vm_memory_root(struct gm_vm *vm);  /* borrowed: its root container, 2^64 */
-struct gm_region *gm_vm_ports_root(struct gm_vm *vm);   /* borrowed: 64 KiB */
+struct gm_space *gm_vm_memory(struct gm_vm *vm);       /* the memory space */
+struct gm_space *gm_vm_ports(struct gm_vm *vm);        /* the port space */
+struct gm_region *gm_vm_memory_root(struct gm_vm *vm); /* borrowed: its root container, 2^64 */
+struct gm_region *gm_vm_ports_root(struct gm_vm *vm);  /* borrowed: 64 KiB */
 struct gm_slots *gm_vm_slots(struct gm_vm *vm);
-int gm_vm_fd(const struct gm_vm *vm);        /* for the ioctls that are not memory: irqchip, PIT, ... */
+int gm_vm_fd(const struct gm_vm *vm); /* for the ioctls that are not memory: irqchip, PIT, ... */
 int gm_vm_system_fd(const struct gm_vm *vm); /* /dev/kvm */
 
 /*
- * Make a vCPU, or take one that the caller made (@run is its mapped kvm_run page, @kick as below).
+ * Make a vCPU, or take one that the caller made (@run is its mapped kvm_run area, all of
+ * KVM_GET_VCPU_MMAP_SIZE bytes; @kick as below).
  * A caller that runs KVM_RUN itself brackets it with gm_vcpu_enter() and gm_vcpu_leave(), so that an
  * edit can hold the vCPU out of guest mode.
  * @kick: makes this vCPU's thread leave KVM_RUN soon, if it is in there; called from other threads,
- *        maybe often. NULL for gm_vcpu_run()'s own signal.
+ *        maybe often, and by gm_vcpu_kick(). It takes no lock that is held around an edit. NULL for
+ *        the library's signal: then KVM_SET_SIGNAL_MASK of the vCPU is the library's until it is freed.
  * Return: 0; -EINVAL; -EEXIST; -ENOMEM; or errno of KVM_CREATE_VCPU or mmap.
  */
 GM_MUST_CHECK int gm_vcpu_new(struct gm_vm *vm, unsigned id, struct gm_vcpu **vcpu,
@@ -87,7 +92,8 @@ struct kvm_run *gm_vcpu_kvm_run(const struct gm_vcpu *vcpu);
 /*
  * Before and after KVM_RUN. Enter waits while an edit holds the gate, and returns with the vCPU counted
  * as in guest mode: from then on a hold kicks it and waits for gm_vcpu_leave().
- * Context: the vCPU's thread; enter may block. Not from a listener's callback.
+ * Context: the vCPU's thread; enter may block. Not from a listener's callback. Where the library's
+ * signal is used, enter blocks it in the thread, for good.
  */
 void gm_vcpu_enter(struct gm_vcpu *vcpu);
 void gm_vcpu_leave(struct gm_vcpu *vcpu);
@@ -96,7 +102,10 @@ void gm_vcpu_leave(struct gm_vcpu *vcpu);
  * Run the vCPU until something happens that memory does not settle: MMIO and port exits that regions
  * answer are dispatched and the vCPU goes on; any other exit is returned in kvm_run. Accesses where
  * nothing is mapped read as all ones and drop writes.
- * Context: one thread at a time for each vCPU.
+ * When it returns -EINTR the instruction of the last memory exit is complete: registers can be read
+ * and saved. A signal of the caller's own should call gm_vcpu_kick() from its handler: by itself it
+ * may come too early to interrupt anything.
+ * Context: one thread at a time for each vCPU; not from a callback of the same vCPU's exit.
  * Return: 0 look at kvm_run->exit_reason; -EINTR gm_vcpu_kick() or another signal; -EFAULT and other
  * errno of KVM_RUN (kvm_run may say more).
  */
@@ -106,7 +115,9 @@ GM_MUST_CHECK int gm_vcpu_run(struct gm_vcpu *vcpu);
 void gm_vcpu_kick(struct gm_vcpu *vcpu);
 
 /*
- * For callers with their own loop: answer an exit if it is MMIO or port I/O.
+ * For callers with their own loop: answer an exit if it is MMIO or port I/O. KVM completes its
+ * instruction at the next KVM_RUN; to stop after it, make one more with kvm_run->immediate_exit set,
+ * which returns -EINTR (or the same instruction's next access).
  * @outcome: out, may be NULL: what the access came to.
  * Return: 1 answered, run again; 0 not a memory exit: the caller's.
  */

@@ -8,10 +8,10 @@
 #ifndef BASE_ADDR_H
 #define BASE_ADDR_H
 
+#include <guestmem/types.h>
+
 #include <stdbool.h>
 #include <stdint.h>
-
-#include <guestmem/types.h>
 
 typedef __int128 pos_t;
 

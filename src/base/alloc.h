@@ -5,10 +5,10 @@
 #ifndef BASE_ALLOC_H
 #define BASE_ALLOC_H
 
+#include <guestmem/types.h>
+
 #include <stddef.h>
 #include <string.h>
-
-#include <guestmem/types.h>
 
 /* malloc and free. */
 extern const struct gm_allocator mem_default_allocator;

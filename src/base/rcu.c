@@ -6,6 +6,13 @@
 
 #ifdef RCU_TSAN
 char rcu_edge;
+
+/* The hand-over inside liburcu's barrier is by its own fences, which ThreadSanitizer cannot see. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "race:urcu_bp_barrier\n";
+}
 #endif
 
 static void run_item(struct rcu_head *head)

@@ -16,7 +16,6 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
-
 #include <urcu/urcu-bp.h>
 
 #if defined(__SANITIZE_THREAD__)

@@ -2,10 +2,10 @@
 #ifndef BASE_REF_H
 #define BASE_REF_H
 
+#include "base/check.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
-
-#include "base/check.h"
 
 struct ref {
     atomic_uint count;

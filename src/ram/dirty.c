@@ -1,12 +1,12 @@
 /* ram/dirty.c - the dirty record's clients, and marking. */
 #include "ram/dirty.h"
 
-#include <errno.h>
-
 #include "base/addr.h"
 #include "base/check.h"
 #include "base/rcu.h"
 #include "ram/ram.h"
+
+#include <errno.h>
 
 static uint64_t pages_of(const struct gm_ram *ram)
 {

@@ -36,14 +36,14 @@
 #ifndef RAM_DIRTY_H
 #define RAM_DIRTY_H
 
-#include <stdatomic.h>
-#include <stdint.h>
-
 #include "base/lock.h"
 #include "ram/barrier.h"
 #include "ram/pageset.h"
 
 #include <guestmem/ram.h>
+
+#include <stdatomic.h>
+#include <stdint.h>
 
 struct ram_dirty {
     struct barrier barrier;

@@ -4,15 +4,15 @@
  * A harvest holds a reference on its block, and on the set of pages that it took from: when the client
  * ends meanwhile, an abort gives the pages back to a set that nobody reads any more.
  */
-#include <guestmem/ram.h>
-
-#include <errno.h>
-
 #include "base/addr.h"
 #include "base/alloc.h"
 #include "ram/dirty.h"
 #include "ram/pagelist.h"
 #include "ram/ram.h"
+
+#include <guestmem/ram.h>
+
+#include <errno.h>
 
 struct gm_harvest {
     struct gm_ram *ram;

@@ -7,15 +7,15 @@
 #ifndef RAM_PAGELIST_H
 #define RAM_PAGELIST_H
 
+#include <guestmem/types.h>
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include <guestmem/types.h>
-
-#define PAGELIST_FIRST_ITEMS                                                                       \
-    16u /* inside the list itself: a small harvest allocates nothing more */
-#define PAGELIST_CHUNK_ITEMS 1000u /* with its header just below 24 KiB */
+/* Inside the list itself, so that a small harvest allocates no more; and in each chunk, 24 KiB. */
+#define PAGELIST_FIRST_ITEMS 16u
+#define PAGELIST_CHUNK_ITEMS 1000u
 
 /* Words [word, word + count) of 64 pages, each with the pages @bits, which are not 0. */
 struct page_words {

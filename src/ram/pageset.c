@@ -1,12 +1,12 @@
 /* ram/pageset.c - one client's dirty pages, in levels. */
 #include "ram/pageset.h"
 
+#include "base/alloc.h"
+#include "base/check.h"
+
 #include <errno.h>
 #include <sys/mman.h>
 #include <urcu/compiler.h>
-
-#include "base/alloc.h"
-#include "base/check.h"
 
 #define WORD_SHIFT 6u
 
@@ -135,6 +135,9 @@ static inline void or_bits(_Atomic(uint64_t) *word, uint64_t bits)
 /* Returns those of @bits that were set. */
 static inline uint64_t clear_bits(_Atomic(uint64_t) *word, uint64_t bits)
 {
+    if (bits == ~(uint64_t)0) {          /* one instruction on x86, where the other is a loop */
+        return atomic_exchange(word, 0); /* pairs with or_bits() */
+    }
     return atomic_fetch_and(word, ~bits) & bits; /* pairs with or_bits() */
 }
 
@@ -204,7 +207,7 @@ static int take_below(struct take *take, unsigned level, uint64_t word)
     uint64_t whole = word_mask(word, whole_first, take->end_page >> shift);
     uint64_t touched = word_mask(word, take->first_page >> shift, (take->last_page >> shift) + 1);
     uint64_t found = atomic_load(summary) & touched; /* pairs with or_bits() */
-    uint64_t cleared = (found & whole) != 0 ? clear_bits(summary, found & whole) : 0;
+    uint64_t cleared = (found & whole) != 0 ? clear_bits(summary, whole) : 0;
     uint64_t nodes = cleared | (found & ~whole);
 
     while (nodes != 0) {

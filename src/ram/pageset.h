@@ -6,8 +6,8 @@
  * goes down only where something is dirty. 64 GiB: 2 MiB of bits, 32 KiB and 512 bytes of summaries.
  *
  * Invariants, while no mark is under way (pageset_audit):
- *  - a word that is not 0 has its bit set in the level above; the converse need not hold
- *  - no bit beyond the last page is set
+ *  I-10  a word that is not 0 has its bit set in the level above; the converse need not hold
+ *  I-11  no bit beyond the last page is set
  *
  * A mark sets bits from the bottom up, a take clears them from the top down; every one of these
  * operations is sequentially consistent, so they have one order. The pages of a mark are found by the
@@ -41,15 +41,15 @@
 #ifndef RAM_PAGESET_H
 #define RAM_PAGESET_H
 
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "base/rcu.h"
 #include "base/ref.h"
 #include "ram/pagelist.h"
 
 #include <guestmem/types.h>
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #define PAGESET_WORD_PAGES 64u
 #define PAGESET_TOP_WORDS 64u

@@ -7,17 +7,17 @@
  */
 #include "ram/ram.h"
 
+#include "base/addr.h"
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/diag.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#include "base/addr.h"
-#include "base/alloc.h"
-#include "base/check.h"
-#include "base/diag.h"
 
 #define SIZE_BYTES_MAX ((uint64_t)1 << 63)
 #define LARGE_PAGE_BYTES ((uint64_t)2 << 20)

@@ -5,12 +5,12 @@
 #ifndef RAM_RAM_H
 #define RAM_RAM_H
 
-#include <stdint.h>
-
 #include "base/ref.h"
 #include "ram/dirty.h"
 
 #include <guestmem/ram.h>
+
+#include <stdint.h>
 
 enum ram_kind {
     RAM_ANON,

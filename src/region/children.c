@@ -105,7 +105,8 @@ static struct gm_region *erase(struct gm_region *node, const struct gm_region *c
 
 void children_insert(struct children *children, struct gm_region *child)
 {
-    child->as_child.weight = weight_of(child->as_child.added);
+    /* With the address: nobody who chooses where children go can know the treap's shape. */
+    child->as_child.weight = weight_of(child->as_child.added + (uintptr_t)child);
     children->top = insert(children->top, child);
     children->count++;
 }

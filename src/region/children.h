@@ -8,11 +8,11 @@
 #ifndef REGION_CHILDREN_H
 #define REGION_CHILDREN_H
 
+#include "base/addr.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "base/addr.h"
 
 struct gm_region;
 
@@ -22,7 +22,7 @@ struct child_link {
     struct gm_region *right;
     pos_t subtree_end; /* the largest end (exclusive) in the subtree */
     uint64_t added;
-    uint64_t weight; /* the treap's heap order, a hash of `added` */
+    uint64_t weight; /* the treap's heap order, a hash */
 };
 
 struct children {

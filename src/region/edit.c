@@ -1,11 +1,11 @@
 /* region/edit.c - applying and taking back one edit of the tree. */
 #include "region/edit.h"
 
-#include <errno.h>
-
 #include "base/check.h"
 
 #include <guestmem/ram.h>
+
+#include <errno.h>
 
 /* ---- children ---- */
 
@@ -17,7 +17,11 @@ static int apply_add(struct map_locked locked, struct edit *edit)
     if (child->parent != NULL) {
         return -EBUSY;
     }
-    for (ancestor = edit->parent; ancestor != NULL; ancestor = ancestor->parent) {
+    if (edit->parent == child) {
+        return -ELOOP;
+    }
+    ancestor = child->children.count > 0 ? edit->parent : NULL; /* else it is nobody's ancestor */
+    for (; ancestor != NULL; ancestor = ancestor->parent) {
         if (ancestor == child) {
             return -ELOOP;
         }
@@ -206,8 +210,12 @@ static int apply_eventfd_add(struct edit *edit)
     struct gm_region *region = edit->region;
     struct eventfd_list *old = region->eventfds;
     uint32_t old_count = old != NULL ? old->count : 0;
+    uint64_t size = edit->to.eventfd.size_bytes != 0 ? edit->to.eventfd.size_bytes : 1;
     struct eventfd_list *list;
 
+    if ((pos_t)edit->to.eventfd.offset + size > region->size) {
+        return -EINVAL;
+    }
     if (find_eventfd(old, &edit->to.eventfd) < old_count) {
         return -EEXIST;
     }

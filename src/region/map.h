@@ -11,13 +11,13 @@
 #ifndef REGION_MAP_H
 #define REGION_MAP_H
 
-#include <stdatomic.h>
-
 #include "base/alloc.h"
 #include "base/lock.h"
 #include "base/ref.h"
 
 #include <guestmem/map.h>
+
+#include <stdatomic.h>
 
 struct hub;
 

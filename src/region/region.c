@@ -1,13 +1,13 @@
 /* region/region.c - making, holding and burying regions. */
 #include "region/region.h"
 
-#include <errno.h>
-
 #include "base/check.h"
 #include "base/diag.h"
 #include "region/uses.h"
 
 #include <guestmem/ram.h>
+
+#include <errno.h>
 
 /* ---- making ---- */
 
@@ -295,22 +295,35 @@ void gm_region_get(struct gm_region *region)
     ref_get(&region->refs);
 }
 
+static void lay_in_graveyard(struct gm_region *region)
+{
+    struct gm_map *map = region->map;
+    struct gm_region *head = atomic_load_explicit(&map->graveyard, memory_order_relaxed);
+
+    do {
+        region->next_dead = head;
+        /* release: pairs with the acquire exchange in region_unlink_dead() */
+    } while (!atomic_compare_exchange_weak_explicit(&map->graveyard, &head, region,
+                                                    memory_order_release, memory_order_relaxed));
+}
+
+void region_put_later(struct gm_region *region)
+{
+    if (region != NULL && ref_put(&region->refs)) {
+        lay_in_graveyard(region);
+    }
+}
+
 void gm_region_put(struct gm_region *region)
 {
     struct gm_map *map;
-    struct gm_region *head;
 
     if (region == NULL || !ref_put(&region->refs)) {
         return;
     }
     map = region->map;
     map_get(map); /* the region's own goes with it, maybe in another thread */
-    head = atomic_load_explicit(&map->graveyard, memory_order_relaxed);
-    do {
-        region->next_dead = head;
-        /* release: pairs with the acquire exchange in region_unlink_dead() */
-    } while (!atomic_compare_exchange_weak_explicit(&map->graveyard, &head, region,
-                                                    memory_order_release, memory_order_relaxed));
+    lay_in_graveyard(region);
     map_bury(map);
     map_put(map);
 }
@@ -321,7 +334,7 @@ static void orphan_children(struct map_locked locked, struct gm_region *region)
         struct gm_region *child = region->children.top;
 
         region_detach(locked, child);
-        gm_region_put(child); /* may push onto the graveyard: the loop that called us goes on */
+        region_put_later(child);
     }
 }
 
@@ -355,7 +368,7 @@ void region_release_dead(struct gm_region *dead)
             region->release(region->opaque);
         }
         gm_ram_put(region->ram);
-        gm_region_put(region->target);
+        region_put_later(region->target);
         eventfd_list_put(region->eventfds);
         mem_free(&map->allocator, region->name);
         mem_free(&map->allocator, region);
@@ -392,7 +405,8 @@ uint64_t gm_region_ram_offset(const struct gm_region *region)
 
 void gm_region_state(const struct gm_region *region, struct gm_region_state *state)
 {
-    struct map_locked locked = map_lock(region->map);
+    bool is_mine = lock_is_mine(&region->map->lock); /* a listener asks */
+    struct map_locked locked = is_mine ? (struct map_locked){region->map} : map_lock(region->map);
 
     *state = (struct gm_region_state){
         .size = (gm_size_t)region->size,
@@ -405,5 +419,7 @@ void gm_region_state(const struct gm_region *region, struct gm_region_state *sta
         .log_mask = region_effective_log_mask(region),
         .parent = region->parent,
     };
-    map_unlock(locked);
+    if (!is_mine) {
+        map_unlock(locked);
+    }
 }

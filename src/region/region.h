@@ -69,6 +69,7 @@ struct gm_region {
     struct gm_region **prev_used_alias;
     struct cell *cell; /* the cell that is rendered from us, or NULL */
 
+    uint64_t way_stamp; /* hub.way_stamp if a space's root leads through us: resolve.h */
     struct gm_region *next_work; /* in a list of regions still to be looked at */
     struct gm_region *next_in_map;
     struct gm_region **prev_in_map;
@@ -103,6 +104,12 @@ void region_detach(struct map_locked locked, struct gm_region *child);
  */
 int region_log_begin(struct gm_region *region, uint32_t mask);
 void region_log_end(struct gm_region *region, uint32_t mask);
+
+/*
+ * Drop a reference from under the lock or from the burial itself: the dead lie in the graveyard until whoever
+ * is at work there comes to them, so that long chains of regions cost no stack.
+ */
+void region_put_later(struct gm_region *region);
 
 /* Take all the dead out of the tree; then, without the lock, call their release and free them. */
 struct gm_region *region_unlink_dead(struct map_locked locked);

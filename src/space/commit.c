@@ -11,14 +11,15 @@
  */
 #include "space/commit.h"
 
-#include <errno.h>
-
 #include "base/check.h"
 #include "base/diag.h"
+#include "space/audit.h"
 #include "space/cell.h"
 #include "space/damage.h"
 #include "space/tell.h"
 #include "view/resolve.h"
+
+#include <errno.h>
 
 /* Steps up the tree that a commit follows before it renders everything instead. */
 #define REACH_STEPS 4096u
@@ -47,25 +48,31 @@ struct commit {
 
 /* ---- the tree ---- */
 
-/* What a root that passes through the edited regions leads to: if that changes, spaces may move. */
+/* Where roots that lead through the edited regions go on to: if that changes, spaces may move. */
 struct ways {
     struct gm_region *region;
     struct gm_region *parent;
+    bool is_size; /* an alias's way depends on its target's size, too */
 };
 
-static struct gm_region *way_from(struct gm_region *region)
+static struct gm_region *way_from(const struct hub *hub, struct gm_region *region)
 {
-    return region != NULL ? resolve_step(region) : NULL;
+    return region != NULL && region->way_stamp == hub->way_stamp ? resolve_step(region) : NULL;
 }
 
-static struct ways ways_of(const struct edit *edit)
+static struct ways ways_of(const struct hub *hub, const struct edit *edit)
 {
+    struct gm_region *region = edit->region;
     struct gm_region *parent = edit->parent;
 
-    if (parent == NULL && edit->region != NULL) {
-        parent = edit->region->parent;
+    if (parent == NULL && region != NULL) {
+        parent = region->parent;
     }
-    return (struct ways){way_from(edit->region), way_from(parent)};
+    return (struct ways){
+        .region = way_from(hub, region),
+        .parent = way_from(hub, parent),
+        .is_size = edit->kind == EDIT_SIZE && region->way_stamp == hub->way_stamp,
+    };
 }
 
 static void apply_root(struct edit *edit)
@@ -85,22 +92,20 @@ static int apply_one(struct commit *commit, struct edit *edit)
 
     if (edit->kind == EDIT_ROOT) {
         apply_root(edit);
-        commit->roots_may_move = true;
         return 0;
     }
     if (!edit_changes(commit->locked, edit)) {
         return edit_apply(commit->locked, edit);
     }
-    before = ways_of(edit);
+    before = ways_of(commit->hub, edit);
     damage_edit(&commit->walk, edit);
     result = edit_apply(commit->locked, edit);
     if (result != 0) {
         return result;
     }
     damage_edit(&commit->walk, edit);
-    after = ways_of(edit);
-    /* An alias's way depends on its target's size: too rare to look for. */
-    if (edit->kind == EDIT_SIZE || before.region != after.region || before.parent != after.parent) {
+    after = ways_of(commit->hub, edit);
+    if (after.is_size || before.region != after.region || before.parent != after.parent) {
         commit->roots_may_move = true;
     }
     return 0;
@@ -188,33 +193,50 @@ static int move_space(struct commit *commit, struct gm_space *space, struct cell
     }
     commit->moves = moves;
     moves[commit->move_count] = (struct move){.space = space};
-    commit->move_count++;
     space->next_cell = cell;
+    space->move_index = commit->move_count;
+    commit->move_count++;
     return 0;
 }
 
+static int resolve_space(struct commit *commit, struct gm_space *space)
+{
+    struct gm_region *root;
+    struct cell *cell = NULL;
+    int result = resolve_root(commit->locked, space->root, commit->hub->way_stamp, &root);
+
+    if (result != 0) {
+        return diag_set(commit->diag, result, "the root of space '%s' leads back to itself",
+                        space->name);
+    }
+    result = cell_for_root(commit, root, &cell);
+    if (result == 0 && space->next_cell == NULL && cell != current_cell(space)) {
+        result = move_space(commit, space, cell);
+    }
+    return result != 0 ? diag_set(commit->diag, result, "no memory") : 0;
+}
+
+/* All spaces, if edits can have moved them; else those that were given another root. */
 static int resolve_spaces(struct commit *commit)
 {
     struct gm_space *space;
+    int result = 0;
+    size_t i;
 
-    for (space = commit->hub->spaces; space != NULL; space = space->next) {
-        struct gm_region *root;
-        struct cell *cell = NULL;
-        int result = resolve_root(commit->locked, space->root, &root);
-
-        if (result != 0) {
-            return diag_set(commit->diag, result, "the root of space '%s' leads back to itself",
-                            space->name);
+    if (!commit->roots_may_move && !commit->hub->ways_unknown) {
+        for (i = 0; i < commit->count && result == 0; i++) {
+            if (commit->edits[i].kind == EDIT_ROOT) {
+                result = resolve_space(commit, commit->edits[i].space);
+            }
         }
-        result = cell_for_root(commit, root, &cell);
-        if (result == 0 && cell != current_cell(space)) {
-            result = move_space(commit, space, cell);
-        }
-        if (result != 0) {
-            return diag_set(commit->diag, result, "no memory");
-        }
+        return result;
     }
-    return 0;
+    commit->hub->way_stamp++;
+    commit->hub->ways_unknown = true; /* until the commit has succeeded */
+    for (space = commit->hub->spaces; space != NULL && result == 0; space = space->next) {
+        result = resolve_space(commit, space);
+    }
+    return result;
 }
 
 /* ---- views ---- */
@@ -272,31 +294,37 @@ static int compare_move(struct commit *commit, struct move *move)
     return result == 0 ? diff_second_pass(&move->changes, allocator, before, after) : result;
 }
 
-/* Which spaces have listeners, and what will they hear? Ascending by index, as `moves` is. */
+/* Enter what the listeners of a space will hear. */
+static int collect_space(struct commit *commit, struct gm_space *space)
+{
+    struct cell *cell = current_cell(space);
+    struct change_list *changes = cell->touched ? &cell->changes : NULL;
+
+    if (space->next_cell != NULL) {
+        struct move *move = &commit->moves[space->move_index];
+        int result = move->changes.count == 0 ? compare_move(commit, move) : 0;
+
+        if (result != 0) {
+            return result;
+        }
+        changes = &move->changes;
+    }
+    return changes != NULL && changes->count > 0 ? tell_add(&commit->telling, space, changes) : 0;
+}
+
+/* Only spaces that have listeners are looked at: most bus masters' have none. */
 static int collect_told(struct commit *commit)
 {
-    struct gm_space *space;
-    size_t next_move = 0;
+    const struct hub *hub = commit->hub;
+    struct gm_space *space = hub->all_listener_count > 0 ? hub->spaces : NULL;
     int result = 0;
+    size_t i;
 
-    if (commit->hub->listener_count == 0) {
-        return 0;
+    for (; space != NULL && result == 0; space = space->next) {
+        result = collect_space(commit, space);
     }
-    for (space = commit->hub->spaces; space != NULL && result == 0; space = space->next) {
-        struct cell *cell = current_cell(space);
-        bool heard = space->listener_count > 0 || commit->hub->all_listener_count > 0;
-
-        if (next_move < commit->move_count && commit->moves[next_move].space == space) {
-            struct move *move = &commit->moves[next_move];
-
-            next_move++;
-            result = heard ? compare_move(commit, move) : 0;
-            if (result == 0 && move->changes.count > 0) {
-                result = tell_add(&commit->telling, space, &move->changes);
-            }
-        } else if (heard && cell->touched && cell->changes.count > 0) {
-            result = tell_add(&commit->telling, space, &cell->changes);
-        }
+    for (i = 0; hub->all_listener_count == 0 && i < hub->listener_count && result == 0; i++) {
+        result = collect_space(commit, hub->listeners[i]->space);
     }
     return result != 0 ? diag_set(commit->diag, result, "no memory") : 0;
 }
@@ -365,7 +393,7 @@ static int try_commit(struct commit *commit)
     uint32_t old_log_all = commit->locked.map->log_all_mask;
     int result = apply_edits(commit);
 
-    if (result == 0 && commit->roots_may_move) {
+    if (result == 0) {
         result = resolve_spaces(commit);
     }
     if (result == 0) {
@@ -403,6 +431,17 @@ static void touch_left_cells(struct commit *commit)
     }
 }
 
+int commit_allowed(struct map_locked locked, struct gm_diag *diag)
+{
+    if (locked.map->closed) {
+        return diag_set(diag, -EIO, "the map has been given up");
+    }
+    if (atomic_load_explicit(&locked.map->hub->broken, memory_order_relaxed)) {
+        return diag_set(diag, -EIO, "an earlier undo failed: the map takes no more commits");
+    }
+    return 0;
+}
+
 int commit_edits(struct map_locked locked, struct edit *edits, size_t count, struct gm_diag *diag)
 {
     struct hub *hub = locked.map->hub;
@@ -420,12 +459,10 @@ int commit_edits(struct map_locked locked, struct edit *edits, size_t count, str
     };
     int result;
 
-    if (atomic_load_explicit(&hub->broken, memory_order_relaxed)) {
-        return diag_set(diag, -EIO, "an earlier undo failed: the map takes no more commits");
-    }
     render_begin(&commit.render, locked, hub->limits);
     result = try_commit(&commit);
     if (result == 0) {
+        hub->ways_unknown = false;
         touch_left_cells(&commit);
         publish(&commit);
         tell_settled(&commit.telling);
@@ -436,6 +473,7 @@ int commit_edits(struct map_locked locked, struct edit *edits, size_t count, str
     if (result == 0) {
         finish_edits(&commit);
     }
+    GM_AUDIT(map_audit(locked));
     count_add(result == 0 ? &hub->commits : &hub->failed_commits, 1);
     mem_free(&locked.map->allocator, commit.moves);
     tell_end(&commit.telling);

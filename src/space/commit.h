@@ -14,6 +14,9 @@ static inline bool commit_is_nested(const struct gm_map *map)
     return lock_is_mine(&map->lock);
 }
 
+/* 0, or -EIO: the map is broken or given up. What only takes things down need not ask. */
+int commit_allowed(struct map_locked locked, struct gm_diag *diag);
+
 /*
  * Apply all edits, or none: see gm_txn_commit() for the steps and the errors.
  */

@@ -5,12 +5,12 @@
 #ifndef SPACE_HUB_H
 #define SPACE_HUB_H
 
-#include <stdatomic.h>
-
 #include "region/map.h"
 #include "view/render.h"
 
 #include <guestmem/listener.h>
+
+#include <stdatomic.h>
 
 struct cell;
 
@@ -27,6 +27,7 @@ struct gm_listener {
 
 struct hub {
     struct gm_space *spaces; /* ascending by index */
+    struct gm_space **spaces_end; /* where the next one goes */
     unsigned next_space_index;
     struct cell *cells;
     struct cell *empty_cell; /* of spaces that show nothing; always there */
@@ -36,6 +37,8 @@ struct hub {
     size_t listener_capacity;
     size_t all_listener_count; /* those of all spaces */
 
+    uint64_t way_stamp; /* of the regions that roots lead through now */
+    bool ways_unknown;  /* a failed commit stamped what it then took back */
     struct render_limits limits;
     atomic_bool broken; /* an undo failed; set under the lock, read anywhere */
 

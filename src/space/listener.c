@@ -1,13 +1,13 @@
 /* space/listener.c - registering listeners, and bringing dirty logs in through them. */
 #include <guestmem/listener.h>
 
-#include <errno.h>
-
 #include "base/check.h"
 #include "base/diag.h"
 #include "space/cell.h"
 #include "space/commit.h"
 #include "space/tell.h"
+
+#include <errno.h>
 
 /* ---- the hub's list: ascending by priority, then in the order of registering ---- */
 
@@ -120,9 +120,6 @@ static int replay_to(struct map_locked locked, struct gm_listener *listener, boo
     int result;
     size_t i;
 
-    if (atomic_load_explicit(&locked.map->hub->broken, memory_order_relaxed)) {
-        return diag_set(diag, -EIO, "an earlier undo failed: the map is broken");
-    }
     result = replay_collect(&replay, listener, as_adds);
     if (result == -ENOMEM) {
         diag_set(diag, result, "no memory to replay the map to a listener");
@@ -142,6 +139,20 @@ static int replay_to(struct map_locked locked, struct gm_listener *listener, boo
     }
     mem_free(&locked.map->allocator, replay.lists);
     tell_end(&replay.telling);
+    return result;
+}
+
+static int enlist(struct map_locked locked, struct gm_listener *listener, struct gm_diag *diag)
+{
+    int result = list_insert(locked, listener);
+
+    if (result != 0) {
+        return diag_set(diag, result, "no memory for a listener");
+    }
+    result = replay_to(locked, listener, true, diag);
+    if (result != 0) {
+        list_remove(locked, listener);
+    }
     return result;
 }
 
@@ -168,14 +179,9 @@ int gm_listener_register(struct gm_map *map, struct gm_space *space, int32_t pri
     *made = (struct gm_listener){
         .map = map, .space = space, .priority = priority, .ops = *ops, .opaque = opaque};
     locked = map_lock(map);
-    result = list_insert(locked, made);
+    result = commit_allowed(locked, diag);
     if (result == 0) {
-        result = replay_to(locked, made, true, diag);
-        if (result != 0) {
-            list_remove(locked, made);
-        }
-    } else {
-        diag_set(diag, result, "no memory for a listener");
+        result = enlist(locked, made, diag);
     }
     map_unlock(locked);
     if (result != 0) {

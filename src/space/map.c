@@ -1,12 +1,12 @@
 /* space/map.c - making and giving up a map. */
-#include <errno.h>
-
 #include "base/diag.h"
 #include "base/rcu.h"
 #include "space/cell.h"
 #include "space/hub.h"
 
 #include <guestmem/map.h>
+
+#include <errno.h>
 
 #define DEFAULT_MAX_RANGES 65536u
 #define DEFAULT_MAX_STEPS (16u << 20)
@@ -46,6 +46,7 @@ int gm_map_new(const struct gm_map_options *options, struct gm_map **map, struct
     }
     made->hub = mem_zalloc(allocator, sizeof(*made->hub));
     if (made->hub != NULL) {
+        made->hub->spaces_end = &made->hub->spaces;
         set_limits(made->hub, options);
         made->hub->empty_cell = cell_new((struct map_locked){made}, NULL);
     }
@@ -68,7 +69,7 @@ static void detach_regions(struct map_locked locked)
             struct gm_region *child = region->children.top;
 
             region_detach(locked, child);
-            gm_region_put(child);
+            region_put_later(child);
         }
     }
 }

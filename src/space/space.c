@@ -1,12 +1,12 @@
 /* space/space.c - address spaces. */
 #include "space/space.h"
 
-#include <errno.h>
-
 #include "base/check.h"
 #include "base/diag.h"
 #include "space/cell.h"
 #include "space/commit.h"
+
+#include <errno.h>
 
 const struct gm_view *space_view(const struct gm_space *space)
 {
@@ -66,32 +66,25 @@ static struct gm_space *make(struct gm_map *map, const char *name)
     return space;
 }
 
-static struct gm_space **place_of(struct hub *hub, const struct gm_space *space)
-{
-    struct gm_space **place = &hub->spaces;
-
-    while (*place != space) {
-        place = &(*place)->next;
-    }
-    return place;
-}
-
 /* A space begins in the empty cell; its root comes, and goes, by an ordinary edit. */
 static void enter(struct hub *hub, struct gm_space *space)
 {
-    struct gm_space **place = place_of(hub, NULL);
-
     space->index = hub->next_space_index;
     hub->next_space_index++;
-    *place = space;
+    space->prev = hub->spaces_end;
+    *space->prev = space;
+    hub->spaces_end = &space->next;
     cell_link_space(hub->empty_cell, space);
 }
 
 static void leave(struct hub *hub, struct gm_space *space)
 {
-    struct gm_space **place = place_of(hub, space);
-
-    *place = space->next;
+    *space->prev = space->next;
+    if (space->next != NULL) {
+        space->next->prev = space->prev;
+    } else {
+        hub->spaces_end = space->prev;
+    }
     cell_unlink_space(space);
 }
 
@@ -101,6 +94,21 @@ static int commit_root(struct map_locked locked, struct gm_space *space, struct 
     struct edit edit = {.kind = EDIT_ROOT, .region = root, .space = space};
 
     return commit_edits(locked, &edit, 1, diag);
+}
+
+static int enter_with_root(struct map_locked locked, struct gm_space *space, struct gm_region *root,
+                           struct gm_diag *diag)
+{
+    struct hub *hub = locked.map->hub;
+    int result;
+
+    enter(hub, space);
+    result = commit_root(locked, space, root, diag);
+    if (result != 0) {
+        leave(hub, space);
+        hub->next_space_index--;
+    }
+    return result;
 }
 
 int gm_space_new(struct gm_map *map, const char *name, struct gm_region *root,
@@ -121,11 +129,9 @@ int gm_space_new(struct gm_map *map, const char *name, struct gm_region *root,
         return diag_set(diag, -ENOMEM, "no memory for space '%s'", name);
     }
     locked = map_lock(map);
-    enter(map->hub, made);
-    result = commit_root(locked, made, root, diag);
-    if (result != 0) {
-        leave(map->hub, made);
-        map->hub->next_space_index--;
+    result = commit_allowed(locked, diag);
+    if (result == 0) {
+        result = enter_with_root(locked, made, root, diag);
     }
     map_unlock(locked);
     if (result != 0) {

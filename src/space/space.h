@@ -8,12 +8,12 @@
 #ifndef SPACE_SPACE_H
 #define SPACE_SPACE_H
 
-#include <stdatomic.h>
-
 #include "base/rcu.h"
 #include "view/view.h"
 
 #include <guestmem/space.h>
+
+#include <stdatomic.h>
 
 struct cell;
 
@@ -25,10 +25,12 @@ struct gm_space {
     struct gm_region *root; /* under the map's lock; referenced */
     _Atomic(struct cell *) cell;
     struct gm_space *next; /* under the map's lock: all spaces of the map, by index */
+    struct gm_space **prev;
     struct gm_space *next_in_cell;
     struct gm_space **prev_in_cell;
     struct cell *next_cell; /* scratch: where the commit under way moves the space; NULL: nowhere */
-    unsigned listener_count; /* listeners of this space alone */
+    size_t move_index;       /* scratch: of its move there */
+    unsigned listener_count; /* listeners of this space alone: it cannot end before them */
     atomic_uint bounce_bytes; /* in use by gm_map_range() */
     struct rcu_item reclaim;
 };

@@ -1,6 +1,8 @@
 /* space/tell.c - telling listeners what a commit changes. */
 #include "space/tell.h"
 
+#include "base/diag.h"
+
 #include <errno.h>
 
 static bool hears(const struct gm_listener *listener, const struct gm_space *space)
@@ -13,6 +15,9 @@ static bool takes_part(const struct telling *telling, const struct gm_listener *
 {
     size_t i;
 
+    if ((telling->old_log_all == 0) != (telling->new_log_all == 0)) {
+        return true; /* global logging begins or ends for every listener, whatever its space shows */
+    }
     for (i = 0; i < telling->told_count; i++) {
         if (hears(listener, telling->told[i].space)) {
             return true;
@@ -198,8 +203,9 @@ void tell_changes(struct telling *telling)
 
 /* ---- side effects ---- */
 
-static void undo_all(struct telling *telling)
+static int undo_all(struct telling *telling)
 {
+    int result = 0;
     size_t i;
 
     for (i = telling->listener_count; i-- > 0;) {
@@ -208,11 +214,15 @@ static void undo_all(struct telling *telling)
         if (listener->applied && listener->ops.undo != NULL) {
             count_call(telling);
             if (listener->ops.undo(listener->opaque) != 0) {
-                atomic_store_explicit(&telling->locked.map->hub->broken, true,
-                                      memory_order_relaxed);
+                result = -EIO;
             }
         }
     }
+    if (result != 0) {
+        atomic_store_explicit(&telling->locked.map->hub->broken, true, memory_order_relaxed);
+        diag_set(telling->diag, result, "a failed commit could not be undone: the map is broken");
+    }
+    return result;
 }
 
 int tell_apply(struct telling *telling)
@@ -227,13 +237,14 @@ int tell_apply(struct telling *telling)
             continue;
         }
         count_call(telling);
+        listener->applied = true; /* in part, if it fails: it is asked to undo that, too */
         result = listener->ops.apply(listener->opaque, telling->diag);
         if (result != 0) {
-            undo_all(telling);
+            int undone = undo_all(telling);
+
             abort_all(telling);
-            return result;
+            return undone != 0 ? undone : result;
         }
-        listener->applied = true;
     }
     return 0;
 }
@@ -266,12 +277,20 @@ int tell_add(struct telling *telling, struct gm_space *space, struct change_list
     struct told *told =
         mem_reserve(&telling->locked.map->allocator, telling->told, &telling->told_capacity,
                     telling->told_count + 1, sizeof(*told));
+    size_t at = telling->told_count;
 
     if (told == NULL) {
         return -ENOMEM;
     }
     telling->told = told;
-    told[telling->told_count] = (struct told){space, changes};
+    while (at > 0 && told[at - 1].space->index > space->index) {
+        at--;
+    }
+    if (at > 0 && told[at - 1].space == space) {
+        return 0;
+    }
+    memmove(&told[at + 1], &told[at], (telling->told_count - at) * sizeof(*told));
+    told[at] = (struct told){space, changes};
     telling->told_count++;
     return 0;
 }

@@ -33,13 +33,14 @@ int tell_prepare(struct telling *telling);
 /* begin, then both passes of every space. */
 void tell_changes(struct telling *telling);
 
-/* apply. On failure what was applied is undone (else the map breaks), and all are told abort. */
+/* apply. On failure what was applied is undone, and all are told abort; if an undo fails the map
+ * breaks, and the result is -EIO. */
 int tell_apply(struct telling *telling);
 
 /* After publishing: settle, then commit. */
 void tell_settled(struct telling *telling);
 
-/* Enter a space; 0 or -ENOMEM. */
+/* Enter a space, once, at its place among the others; 0 or -ENOMEM. */
 int tell_add(struct telling *telling, struct gm_space *space, struct change_list *changes);
 void tell_end(struct telling *telling);
 

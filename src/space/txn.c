@@ -1,13 +1,13 @@
 /* space/txn.c - transactions: recording edits, nesting, and handing them to the commit. */
 #include <guestmem/txn.h>
 
-#include <errno.h>
-
 #include "base/diag.h"
 #include "region/edit.h"
 #include "space/commit.h"
 
 #include <guestmem/ram.h>
+
+#include <errno.h>
 
 struct gm_txn {
     struct gm_map *map; /* referenced */
@@ -80,8 +80,10 @@ static int commit_outermost(struct gm_txn *txn, struct gm_diag *diag)
         return diag_set(diag, -EDEADLK, "a commit inside a listener's callback");
     }
     locked = map_lock(map);
-    result = map->closed ? diag_set(diag, -EIO, "the map has been given up")
-                         : commit_edits(locked, txn->edits, txn->count, diag);
+    result = commit_allowed(locked, diag);
+    if (result == 0) {
+        result = commit_edits(locked, txn->edits, txn->count, diag);
+    }
     map_unlock(locked);
     return result;
 }

@@ -7,12 +7,12 @@
  */
 #include "view/render.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include "base/check.h"
 
 #include <guestmem/ram.h>
+
+#include <errno.h>
+#include <stdlib.h>
 
 /* A region on the way from the root to where the walk is. */
 struct frame {

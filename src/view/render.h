@@ -23,7 +23,7 @@ struct render {
     struct range *ranges;
     size_t count;
     size_t capacity;
-    uint64_t steps; /* regions visited since render_begin() */
+    uint64_t steps; /* regions visited; whoever renders a view begins it at 0 */
 
     struct gm_region **siblings; /* a stack: the children under work, of each level */
     size_t sibling_count;

@@ -41,7 +41,8 @@ struct gm_region *resolve_step(struct gm_region *region)
 }
 
 /* A way that goes round is caught by a second walker at half the speed. */
-int resolve_root(struct map_locked locked, struct gm_region *root, struct gm_region **resolved)
+int resolve_root(struct map_locked locked, struct gm_region *root, uint64_t stamp,
+                 struct gm_region **resolved)
 {
     struct gm_region *slow = root;
     struct gm_region *next;
@@ -49,8 +50,12 @@ int resolve_root(struct map_locked locked, struct gm_region *root, struct gm_reg
 
     (void)locked;
     while (root != NULL) {
+        root->way_stamp = stamp;
         next = resolve_step(root);
         if (next == root) {
+            if (root->target != NULL) {
+                root->target->way_stamp = stamp;
+            }
             break;
         }
         root = next;

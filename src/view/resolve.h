@@ -16,9 +16,11 @@
 struct gm_region *resolve_step(struct gm_region *region);
 
 /*
- * The end of the way from @root (may be NULL).
+ * The end of the way from @root (may be NULL). The regions on it get @stamp, and so does the target of an
+ * alias that it ends at: only edits of stamped regions, or of their children, can change the way.
  * Return: 0; -ELOOP it goes round.
  */
-int resolve_root(struct map_locked locked, struct gm_region *root, struct gm_region **resolved);
+int resolve_root(struct map_locked locked, struct gm_region *root, uint64_t stamp,
+                 struct gm_region **resolved);
 
 #endif

@@ -154,6 +154,7 @@ void view_audit(const struct gm_view *view)
             const struct range *range = &leaf->ranges[j];
 
             GM_ASSERT(leaf->starts[j] == range->gpa && range->gpa <= range->last);
+            GM_ASSERT(atomic_load_explicit(&range->region->refs.count, memory_order_relaxed) > 0);
             GM_ASSERT(previous == NULL || previous->last < range->gpa);
             GM_ASSERT(previous == NULL || !range_merges(previous, range));
             previous = range;

@@ -122,7 +122,7 @@ void view_retire(struct gm_view *view);
 void range_to_section(const struct range *range, struct gm_space *space,
                       struct gm_section *section);
 
-/* Stops the program if I-1 to I-3 do not hold. */
+/* Stops the program if I-1 to I-3 do not hold, or a region has no reference (I-4). */
 void view_audit(const struct gm_view *view);
 
 #endif
