@@ -1,0 +1,76 @@
+/*
+ * vm/vm.h - a VM and its vCPUs, as this room sees them.
+ */
+#ifndef VM_VM_H
+#define VM_VM_H
+
+#include "base/lock.h"
+#include "kvm/backend.h"
+#include "kvm/kvm.h"
+#include "kvm/ports.h"
+#include "slots/gate.h"
+#include "vm/kick.h"
+
+#include <guestmem/vm.h>
+
+#include <stdatomic.h>
+
+struct gm_vm {
+    struct gm_allocator allocator;
+    int system_fd;
+    int vm_fd;
+    bool owns_fds;
+    int kick_signal;
+    struct kvm_backend backend;
+    struct kvm_ports *ports_listener; /* NULL: this kernel has no eventfds */
+
+    struct gm_map *map;
+    struct gm_region *memory_root;
+    struct gm_region *ports_root;
+    struct gm_space *memory;
+    struct gm_space *ports;
+    struct gm_slots *slots;
+
+    struct lock lock; /* protects the list below; rank LEAF */
+    struct gm_vcpu *vcpus;
+};
+
+/* Counted by the thread that runs the vCPU, read by any: relaxed, each number for itself. */
+struct vcpu_counts {
+    atomic_ullong runs;
+    atomic_ullong mmio_reads;
+    atomic_ullong mmio_writes;
+    atomic_ullong port_reads;
+    atomic_ullong port_writes;
+    atomic_ullong unmapped;
+    atomic_ullong interrupted;
+    atomic_ullong other;
+};
+
+struct gm_vcpu {
+    struct gm_vm *vm;
+    int fd;
+    struct kvm_run *run;
+    bool owns_fd;       /* gm_vcpu_new(): the descriptor and the mapping are ours */
+    bool own_signal;    /* kicked by `kick`; else by the caller's function */
+    atomic_bool stop;   /* gm_vcpu_kick() was called; release, pairs with the exchange in run.c */
+    atomic_bool in_run; /* a thread is in gm_vcpu_run(), or between enter and leave */
+    struct gate_vcpu at_gate;
+    struct kick kick;
+    struct vcpu_counts counts;
+    struct gm_vcpu *next; /* under the VM's lock */
+};
+
+/* One more; the only writer needs no locked instruction. */
+static inline void vcpu_count(atomic_ullong *counter)
+{
+    unsigned long long now = atomic_load_explicit(counter, memory_order_relaxed);
+
+    atomic_store_explicit(counter, now + 1, memory_order_relaxed);
+}
+
+/* The calling thread becomes, stops being, the one that a kick makes leave KVM_RUN. 0 or -errno. */
+int vcpu_bind(struct gm_vcpu *vcpu);
+void vcpu_unbind(struct gm_vcpu *vcpu);
+
+#endif
