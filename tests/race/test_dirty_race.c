@@ -7,6 +7,7 @@
  *
  * Rounds are short, since a later mark of the same page hides that an earlier one was lost.
  */
+#include "model/random.h"
 #include "ram/ram.h"
 
 #include <pthread.h>
@@ -14,7 +15,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -27,14 +27,6 @@
 #define CLIENT 2u
 
 static uint64_t seed;
-
-static uint64_t random_next(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
 
 static uint64_t page_of(uint64_t tracked)
 {
@@ -50,6 +42,7 @@ struct arena {
     atomic_uint writers_busy;
     _Atomic(uint64_t) data[WRITERS][TRACKED]; /* the guest's memory */
     uint64_t seen[WRITERS][TRACKED];          /* the consumer's copy */
+    uint64_t lost;                            /* asserted when all threads have ended */
 };
 
 struct writer {
@@ -74,15 +67,16 @@ static void arena_fini(struct arena *arena)
 {
     pthread_barrier_destroy(&arena->gate);
     gm_ram_put(arena->ram);
+    assert_int_equal(arena->lost, 0);
 }
 
 /* Store, then mark: one page mostly, sometimes some of a group, or everything between two groups. */
-static void write_some(struct arena *arena, unsigned index, uint64_t value, uint64_t *random)
+static void write_some(struct arena *arena, unsigned index, uint64_t value, struct rnd *rnd)
 {
-    uint64_t tracked = random_next(random) % TRACKED;
-    uint64_t count = random_next(random) % 4 != 0 ? 1 : 1 + random_next(random) % GROUP;
+    uint64_t tracked = rnd_next(rnd) % TRACKED;
+    uint64_t count = rnd_next(rnd) % 4 != 0 ? 1 : 1 + rnd_next(rnd) % GROUP;
 
-    if (random_next(random) % 2 != 0) {
+    if (rnd_next(rnd) % 2 != 0) {
         tracked %= 2 * GROUP; /* a few pages are hot, so that threads meet */
     }
     if (count > TRACKED - tracked) {
@@ -99,16 +93,16 @@ static void *write_rounds(void *opaque)
 {
     struct writer *writer = opaque;
     struct arena *arena = writer->arena;
-    uint64_t random = seed + 77 * (writer->index + 1);
+    struct rnd rnd = {seed + 77 * (writer->index + 1)};
     uint64_t value = 0;
 
     for (unsigned round = 0; round < arena->rounds; round++) {
-        uint64_t marks = random_next(&random) % arena->marks + 1;
+        uint64_t marks = rnd_next(&rnd) % arena->marks + 1;
 
         pthread_barrier_wait(&arena->gate);
         for (uint64_t i = 0; i < marks; i++) {
             value++;
-            write_some(arena, writer->index, value, &random);
+            write_some(arena, writer->index, value, &rnd);
         }
         atomic_fetch_sub(&arena->writers_busy, 1);
         pthread_barrier_wait(&arena->gate);
@@ -171,11 +165,11 @@ static void harvest_some(struct arena *arena, uint64_t first_page, uint64_t last
     }
 }
 
-static void assert_all_seen(const struct arena *arena)
+static void count_lost(struct arena *arena)
 {
     for (unsigned i = 0; i < WRITERS; i++) {
         for (uint64_t tracked = 0; tracked < TRACKED; tracked++) {
-            assert_int_equal(arena->seen[i][tracked], atomic_load(&arena->data[i][tracked]));
+            arena->lost += arena->seen[i][tracked] != atomic_load(&arena->data[i][tracked]);
         }
     }
 }
@@ -184,18 +178,18 @@ static void race_harvests(bool fences)
 {
     static struct arena arena;
     struct writer writers[WRITERS];
-    uint64_t random = seed;
+    struct rnd rnd = {seed};
     unsigned harvests = 0;
 
-    arena_init(&arena, fences, 4000, 60);
+    arena_init(&arena, fences, 1500, 60);
     assert_int_equal(gm_ram_dirty_begin(arena.ram, CLIENT), 0);
     writers_start(&arena, writers);
     for (unsigned round = 0; round < arena.rounds; round++) {
         atomic_store(&arena.writers_busy, WRITERS);
         pthread_barrier_wait(&arena.gate);
         while (atomic_load(&arena.writers_busy) > 0) {
-            uint64_t first_page = random_next(&random) % PAGE_COUNT;
-            bool everything = random_next(&random) % 2 == 0;
+            uint64_t first_page = rnd_next(&rnd) % PAGE_COUNT;
+            bool everything = rnd_next(&rnd) % 2 == 0;
 
             harvests++;
             harvest_some(&arena, everything ? 0 : first_page % (2 * STRIDE),
@@ -204,7 +198,7 @@ static void race_harvests(bool fences)
         }
         pthread_barrier_wait(&arena.gate);
         harvest_some(&arena, 0, PAGE_COUNT - 1, false);
-        assert_all_seen(&arena);
+        count_lost(&arena);
     }
     writers_join(writers);
     pageset_audit(atomic_load(&arena.ram->dirty.sets[CLIENT]));
@@ -231,7 +225,7 @@ static void race_begins(bool fences)
     static struct arena arena;
     struct writer writers[WRITERS];
 
-    arena_init(&arena, fences, 4000, 40);
+    arena_init(&arena, fences, 1500, 40);
     writers_start(&arena, writers);
     for (unsigned round = 0; round < arena.rounds; round++) {
         atomic_store(&arena.writers_busy, WRITERS);
@@ -247,7 +241,7 @@ static void race_begins(bool fences)
         } while (round % 2 == 0 && atomic_load(&arena.writers_busy) > 0);
         pthread_barrier_wait(&arena.gate);
         harvest_some(&arena, 0, PAGE_COUNT - 1, false);
-        assert_all_seen(&arena);
+        count_lost(&arena);
     }
     writers_join(writers);
     arena_fini(&arena);
@@ -311,7 +305,7 @@ static void harvest_by_two_threads_gets_each_page_once(void **state)
     enum { PAGES = TRACKED * 64 };
 
     (void)state;
-    arena_init(&arena, false, 1000, 0);
+    arena_init(&arena, false, 400, 0);
     assert_int_equal(gm_ram_dirty_begin(arena.ram, CLIENT), 0);
     for (unsigned i = 0; i < WRITERS; i++) {
         takers[i].arena = &arena;
@@ -322,7 +316,7 @@ static void harvest_by_two_threads_gets_each_page_once(void **state)
         pthread_barrier_wait(&arena.gate);
         pthread_barrier_wait(&arena.gate);
         for (unsigned page = 0; page < PAGES; page++) {
-            assert_int_equal(takers[0].counts[page] + takers[1].counts[page], 1);
+            arena.lost += takers[0].counts[page] + takers[1].counts[page] != 1;
         }
         memset(takers[0].counts, 0, PAGES);
         memset(takers[1].counts, 0, PAGES);
@@ -336,12 +330,8 @@ static void harvest_by_two_threads_gets_each_page_once(void **state)
 
 static int begin_group(void **state)
 {
-    const char *given = getenv("GM_SEED");
-
     (void)state;
-    seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    print_message("GM_SEED=%llu\n", (unsigned long long)seed);
-    seed |= 1; /* the generator must not start at 0 */
+    seed = rnd_seed("dirty_race");
     return 0;
 }
 

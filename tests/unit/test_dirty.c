@@ -1,45 +1,20 @@
-/*
- * unit/test_dirty.c - the dirty record and its harvests, against a model of plain arrays: one bool for
- * each page and client, and the pages that each open harvest holds.
- */
+/* unit/test_dirty.c - the dirty record and its harvests, one thing at a time. */
 #include "ram/ram.h"
+#include "base/rcu.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
-
-#include "base/rcu.h"
 
 #define PAGE ((uint64_t)GM_DIRTY_PAGE_BYTES)
 #define GIB ((uint64_t)1 << 30)
 #define EVERYONE 0xffu
 
-/* ---- random numbers, and allocations that fail ---- */
-
-static uint64_t random_state;
-
-static uint64_t random_below(uint64_t bound)
-{
-    uint64_t mixed;
-
-    random_state += 0x9e3779b97f4a7c15u;
-    mixed = (random_state ^ (random_state >> 30)) * 0xbf58476d1ce4e5b9u;
-    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebu;
-    return (mixed ^ (mixed >> 31)) % bound;
-}
-
-static void random_seed(void)
-{
-    const char *given = getenv("GM_SEED");
-
-    random_state = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    print_message("GM_SEED=%llu\n", (unsigned long long)random_state);
-}
+/* ---- allocations that fail ---- */
 
 /* Fails the allocation that finds left == 0, once. Freed from the RCU thread too, hence atomic. */
 struct failing {
@@ -268,6 +243,26 @@ static void dirty_page_at_a_far_offset_is_found(void **state)
     gm_ram_put(ram);
 }
 
+static void dirty_mark_after_an_unfinished_mark_is_found(void **state)
+{
+    /* A mark finds its page's bit set by another that was interrupted before it set the summary. */
+    struct gm_ram *ram = new_block(64 * 64 * 64 + 1);
+    struct pageset *set;
+
+    (void)state;
+    assert_int_equal(gm_ram_dirty_begin(ram, 0), 0);
+    set = atomic_load(&ram->dirty.sets[0]);
+    assert_int_equal(set->level_count, 3);
+    atomic_fetch_or(&set->levels[0][1000], (uint64_t)1 << 5);
+    gm_ram_dirty_mark(ram, (1000 * 64 + 5) * PAGE, 1, EVERYONE);
+    assert_harvests_run(ram, 0, 1000 * 64 + 5, 1000 * 64 + 5);
+    atomic_fetch_or(&set->levels[0][2000], 1);
+    atomic_fetch_or(&set->levels[1][2000 / 64], (uint64_t)1 << 2000 % 64);
+    gm_ram_dirty_mark(ram, 2000 * 64 * PAGE, 1, EVERYONE);
+    assert_harvests_run(ram, 0, 2000 * 64, 2000 * 64);
+    gm_ram_put(ram);
+}
+
 static void harvest_bad_range_is_refused(void **state)
 {
     /* A range lies within the block; an empty one is valid and finds nothing. */
@@ -393,53 +388,6 @@ static void harvest_of_scattered_pages_returns_each(void **state)
     gm_ram_put(ram);
 }
 
-#define MERGE_PAGES 1000u
-#define MERGE_WORDS 5u
-
-/* Merge a random bitmap at @shift, and compare what is dirty then with what a loop over pages says. */
-static void compare_merge(struct gm_ram *ram, uint64_t shift)
-{
-    uint64_t page_count = random_below(MERGE_WORDS * 64 + 1);
-    struct gm_harvest *harvest;
-    bool expected[MERGE_PAGES] = {false};
-    bool found[MERGE_PAGES] = {false};
-    uint64_t bitmap[MERGE_WORDS];
-    uint64_t first;
-    uint64_t last;
-
-    for (unsigned i = 0; i < MERGE_WORDS; i++) {
-        bitmap[i] = random_below(3) == 0 ? 0 : random_below(UINT64_MAX);
-    }
-    ram_dirty_merge(ram, shift * PAGE, bitmap, page_count, 1);
-    for (uint64_t n = 0; n < page_count && shift + n < MERGE_PAGES; n++) {
-        expected[shift + n] = (bitmap[n / 64] >> (n % 64) & 1) != 0;
-    }
-    harvest = harvest_of(ram, 0);
-    while (gm_harvest_next(harvest, &first, &last)) {
-        for (uint64_t page = first; page <= last; page++) {
-            assert_in_range(page, 0, MERGE_PAGES - 1);
-            found[page] = true;
-        }
-    }
-    gm_harvest_commit(harvest);
-    assert_memory_equal(found, expected, sizeof(found));
-}
-
-static void merge_with_any_shift_marks_the_same_pages(void **state)
-{
-    /* A slot may begin at any page of a block, and its bitmap end at any bit. */
-    struct gm_ram *ram = new_block(MERGE_PAGES);
-
-    (void)state;
-    assert_int_equal(gm_ram_dirty_begin(ram, 0), 0);
-    assert_int_equal(gm_ram_dirty_begin(ram, 1), 0);
-    for (uint64_t shift = 0; shift < MERGE_PAGES + 2; shift++) {
-        compare_merge(ram, shift);
-    }
-    assert_clean(ram, 1);
-    gm_ram_put(ram);
-}
-
 /* Mark, begin a second client, harvest and abort or commit, under an allocator that fails once. */
 static int try_all_calls(struct gm_ram *ram, uint64_t page_count)
 {
@@ -498,250 +446,6 @@ static void dirty_failed_allocation_changes_nothing(void **state)
                      8); /* the set, its bits, the harvest and 5 chunks beyond the first */
 }
 
-/* ---- random operations against the model ---- */
-
-#define OPEN_MAX 4u
-
-struct model {
-    uint64_t page_count;
-    unsigned begins[GM_DIRTY_CLIENTS];
-    unsigned recording[GM_DIRTY_CLIENTS]; /* counts up with each first begin */
-    bool *dirty[GM_DIRTY_CLIENTS];
-    struct {
-        struct gm_harvest *harvest;
-        unsigned client;
-        unsigned recording;
-        bool *held;
-    } open[OPEN_MAX];
-};
-
-static void model_init(struct model *model, uint64_t page_count)
-{
-    memset(model, 0, sizeof(*model));
-    model->page_count = page_count;
-    for (unsigned client = 0; client < GM_DIRTY_CLIENTS; client++) {
-        model->dirty[client] = calloc(page_count, sizeof(bool));
-    }
-    for (unsigned i = 0; i < OPEN_MAX; i++) {
-        model->open[i].held = calloc(page_count, sizeof(bool));
-    }
-}
-
-static void model_fini(struct model *model)
-{
-    for (unsigned client = 0; client < GM_DIRTY_CLIENTS; client++) {
-        free(model->dirty[client]);
-    }
-    for (unsigned i = 0; i < OPEN_MAX; i++) {
-        free(model->open[i].held);
-    }
-}
-
-static void model_mark(struct model *model, uint64_t page, uint32_t mask)
-{
-    for (unsigned client = 0; client < GM_DIRTY_CLIENTS; client++) {
-        if (page < model->page_count && model->begins[client] > 0 && (mask >> client & 1) != 0) {
-            model->dirty[client][page] = true;
-        }
-    }
-}
-
-/* A random stretch of bytes: often short, sometimes as long as the block and beyond it. */
-static void random_stretch(const struct model *model, uint64_t *offset, uint64_t *size_bytes)
-{
-    uint64_t pages = random_below(4) == 0 ? model->page_count : 1 + random_below(300);
-
-    *offset = random_below(model->page_count * PAGE);
-    *size_bytes = random_below(2) == 0 ? 1 + random_below(9) : 1 + random_below(pages * PAGE);
-}
-
-static void do_mark(struct model *model, struct gm_ram *ram)
-{
-    uint32_t mask = (uint32_t)random_below(256);
-    uint64_t size_bytes;
-    uint64_t offset;
-
-    random_stretch(model, &offset, &size_bytes);
-    gm_ram_dirty_mark(ram, offset, size_bytes, mask);
-    for (uint64_t page = offset / PAGE; page <= (offset + size_bytes - 1) / PAGE; page++) {
-        model_mark(model, page, mask);
-    }
-}
-
-static void do_merge(struct model *model, struct gm_ram *ram)
-{
-    uint32_t mask = (uint32_t)random_below(256);
-    uint64_t first_page = random_below(model->page_count + 2);
-    uint64_t page_count = random_below(640);
-    uint64_t bitmap[10];
-
-    for (int i = 0; i < 10; i++) {
-        bitmap[i] = random_below(UINT64_MAX) & random_below(UINT64_MAX) & random_below(UINT64_MAX);
-    }
-    ram_dirty_merge(ram, first_page * PAGE, bitmap, page_count, mask);
-    for (uint64_t n = 0; n < page_count; n++) {
-        if (bitmap[n / 64] >> (n % 64) & 1) {
-            model_mark(model, first_page + n, mask);
-        }
-    }
-}
-
-static void do_begin(struct model *model, struct gm_ram *ram, unsigned client)
-{
-    assert_int_equal(gm_ram_dirty_begin(ram, client), 0);
-    if (model->begins[client] == 0) {
-        memset(model->dirty[client], 0, model->page_count * sizeof(bool));
-        model->recording[client]++;
-    }
-    model->begins[client]++;
-}
-
-static void do_end(struct model *model, struct gm_ram *ram, unsigned client)
-{
-    bool begun = model->begins[client] > 0;
-
-    assert_int_equal(gm_ram_dirty_end(ram, client), begun ? 0 : -ENOENT);
-    model->begins[client] -= begun;
-}
-
-/* Move what the model says is dirty in the range, and compare with what the harvest says. */
-static void compare_harvest(struct model *model, unsigned slot, uint64_t offset,
-                            uint64_t size_bytes)
-{
-    bool *dirty = model->dirty[model->open[slot].client];
-    struct gm_harvest *harvest = model->open[slot].harvest;
-    uint64_t count = 0;
-    uint64_t first = 0;
-    uint64_t last = 0;
-    bool more = gm_harvest_next(harvest, &first, &last);
-
-    memset(model->open[slot].held, 0, model->page_count * sizeof(bool));
-    for (uint64_t page = offset / PAGE; page <= (offset + size_bytes - 1) / PAGE; page++) {
-        bool in_run = more && page >= first && page <= last;
-
-        assert_int_equal(in_run, dirty[page]);
-        model->open[slot].held[page] = dirty[page];
-        count += dirty[page];
-        dirty[page] = false;
-        if (more && page == last) {
-            more = gm_harvest_next(harvest, &first, &last);
-            assert_true(!more || first > page + 1); /* runs are as long as they can be */
-        }
-    }
-    assert_false(more);
-    assert_int_equal(gm_harvest_page_count(harvest), count);
-}
-
-static void do_harvest(struct model *model, struct gm_ram *ram, unsigned client, unsigned slot)
-{
-    struct gm_harvest *harvest = NULL;
-    uint64_t size_bytes;
-    uint64_t offset;
-    int result;
-
-    random_stretch(model, &offset, &size_bytes);
-    if (random_below(4) == 0) {
-        offset = 0;
-        size_bytes = model->page_count * PAGE;
-    }
-    if (size_bytes > model->page_count * PAGE - offset) {
-        size_bytes = model->page_count * PAGE - offset;
-    }
-    result = gm_harvest_begin(ram, client, offset, size_bytes, &harvest);
-    if (model->begins[client] == 0) {
-        assert_int_equal(result, -ENOENT);
-        return;
-    }
-    assert_int_equal(result, 0);
-    model->open[slot].harvest = harvest;
-    model->open[slot].client = client;
-    model->open[slot].recording = model->recording[client];
-    compare_harvest(model, slot, offset, size_bytes);
-}
-
-static void do_close(struct model *model, unsigned slot)
-{
-    unsigned client = model->open[slot].client;
-
-    if (random_below(2) == 0) {
-        gm_harvest_commit(model->open[slot].harvest);
-    } else {
-        gm_harvest_abort(model->open[slot].harvest);
-        for (uint64_t page = 0; page < model->page_count; page++) {
-            if (model->open[slot].recording == model->recording[client]) {
-                model->dirty[client][page] |= model->open[slot].held[page];
-            }
-        }
-    }
-    model->open[slot].harvest = NULL;
-}
-
-static void do_anything(struct model *model, struct gm_ram *ram)
-{
-    unsigned client = (unsigned)random_below(GM_DIRTY_CLIENTS);
-    unsigned slot = (unsigned)random_below(OPEN_MAX);
-    uint64_t choice = random_below(20);
-
-    if (choice < 8) {
-        do_mark(model, ram);
-    } else if (choice < 11) {
-        do_merge(model, ram);
-    } else if (choice < 13) {
-        do_begin(model, ram, client);
-    } else if (choice < 14) {
-        do_end(model, ram, client);
-    } else if (model->open[slot].harvest == NULL) {
-        do_harvest(model, ram, client, slot);
-    } else {
-        do_close(model, slot);
-    }
-}
-
-static void compare_random(uint64_t page_count, unsigned steps)
-{
-    struct gm_ram *ram = new_block(page_count);
-    struct model model;
-
-    model_init(&model, page_count);
-    for (unsigned step = 0; step < steps; step++) {
-        do_anything(&model, ram);
-        for (unsigned client = 0; step % 64 == 0 && client < GM_DIRTY_CLIENTS; client++) {
-            const struct pageset *set = atomic_load(&ram->dirty.sets[client]);
-
-            if (set != NULL) {
-                pageset_audit(set);
-            }
-        }
-    }
-    for (unsigned slot = 0; slot < OPEN_MAX; slot++) {
-        if (model.open[slot].harvest != NULL) {
-            do_close(&model, slot);
-        }
-    }
-    model_fini(&model);
-    gm_ram_put(ram);
-}
-
-static void dirty_random_operations_agree_with_the_model(void **state)
-{
-    /* Sizes around the borders of words and of levels; the largest has three levels. */
-    static const uint64_t page_counts[] = {1, 63, 64, 65, 4095, 4096, 4097, 12345};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(page_counts) / sizeof(page_counts[0]); i++) {
-        compare_random(page_counts[i], 3000);
-    }
-    compare_random(64 * 64 * 64 + 65, 300);
-    compare_random(3 * 64 * 64 * 64, 150); /* its bits are mapped, not allocated */
-}
-
-static int begin_group(void **state)
-{
-    (void)state;
-    random_seed();
-    return 0;
-}
-
 /* What was deferred is freed before leaks are looked for. */
 static int end_group(void **state)
 {
@@ -761,16 +465,15 @@ int main(void)
         cmocka_unit_test(dirty_client_begun_twice_records_until_ended_twice),
         cmocka_unit_test(dirty_recording_of_a_size_that_no_host_holds_is_no_memory),
         cmocka_unit_test(dirty_page_at_a_far_offset_is_found),
+        cmocka_unit_test(dirty_mark_after_an_unfinished_mark_is_found),
         cmocka_unit_test(harvest_bad_range_is_refused),
         cmocka_unit_test(harvest_of_bytes_is_widened_to_pages),
         cmocka_unit_test(harvest_aborted_gives_pages_back_beside_new_marks),
         cmocka_unit_test(harvest_open_twice_holds_each_page_once),
         cmocka_unit_test(harvest_outlives_its_recording_and_its_block),
         cmocka_unit_test(harvest_of_scattered_pages_returns_each),
-        cmocka_unit_test(merge_with_any_shift_marks_the_same_pages),
         cmocka_unit_test(dirty_failed_allocation_changes_nothing),
-        cmocka_unit_test(dirty_random_operations_agree_with_the_model),
     };
 
-    return cmocka_run_group_tests(tests, begin_group, end_group);
+    return cmocka_run_group_tests(tests, NULL, end_group);
 }

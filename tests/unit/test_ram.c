@@ -1,6 +1,5 @@
 /* unit/test_ram.c - blocks of host memory: sizes, guards, seals, lifetime, failures. */
 #include <guestmem/ram.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

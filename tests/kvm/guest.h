@@ -1,0 +1,123 @@
+/*
+ * tests/kvm/guest.h - a machine small enough to write its programs by hand: real mode, every segment
+ * at 0 or where a program puts it, 32 KiB of RAM at 0, code at 0x1000.
+ *
+ *   0x0000 - 0x7fff   RAM
+ *   0x8000 - 0x8fff   MMIO: a recorder
+ *   0xa000            nothing
+ *   ports 0x10 - 0x1f a recorder
+ */
+#ifndef TESTS_KVM_GUEST_H
+#define TESTS_KVM_GUEST_H
+
+#include <guestmem/guestmem.h>
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include <linux/kvm.h>
+
+#define GUEST_RAM_BYTES 0x8000u
+#define GUEST_CODE 0x1000u
+#define GUEST_MMIO 0x8000u
+#define GUEST_HOLE 0xa000u
+#define GUEST_PORT 0x10u
+#define GUEST_COUNTER 0x7000u /* where spinning programs count */
+
+/* What a recorder saw, and what it answers: each read the next number. */
+struct recorder {
+    unsigned count;
+    struct record {
+        bool is_write;
+        unsigned size_bytes;
+        uint64_t offset;
+        uint64_t value;
+    } items[64];
+    uint64_t next_value; /* of reads */
+    uint64_t step;
+    void (*on_access)(void *opaque, const struct record *record); /* NULL: nothing more */
+    void *opaque;
+};
+
+extern const struct gm_io_ops recorder_ops;
+
+struct guest {
+    struct gm_vm *vm;
+    struct gm_vcpu *vcpu;
+    struct gm_ram *ram_block;
+    struct gm_region *ram;
+    struct gm_region *mmio;
+    struct gm_region *ports;
+    struct recorder mmio_seen;
+    struct recorder ports_seen;
+    uint8_t *code; /* where the next bytes go */
+};
+
+/* Does /dev/kvm open? Else tests of the kernel skip() themselves: GUEST_NEEDS_KVM() first. */
+bool guest_kvm_opens(void);
+#define GUEST_NEEDS_KVM()                                                                          \
+    do {                                                                                           \
+        if (!guest_kvm_opens()) {                                                                  \
+            skip();                                                                                \
+        }                                                                                          \
+    } while (0)
+
+/* The program's exit code: 77 if the tests passed by being skipped. */
+int guest_exit_code(int failed_count);
+
+/* Make the machine in @vm (closed by guest_fini), or in one that is opened with @options. */
+void guest_init(struct guest *guest, const struct gm_vm_options *options);
+void guest_init_in(struct guest *guest, struct gm_vm *vm);
+void guest_fini(struct guest *guest);
+
+/* Put @vcpu_fd into real mode at GUEST_CODE. */
+void guest_reset_fd(int vcpu_fd);
+
+/* Begin a new program, append to it. */
+void guest_program(struct guest *guest);
+void guest_emit(struct guest *guest, const void *bytes, size_t count);
+#define EMIT(guest, ...)                                                                           \
+    guest_emit(guest, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+#define LO(word) ((uint8_t)((word)&0xffu))
+#define HI(word) ((uint8_t)((word) >> 8))
+
+/* Instructions. */
+#define EMIT_MOV_AL(guest, byte) EMIT(guest, 0xb0, byte)
+#define EMIT_MOV_DX(guest, word) EMIT(guest, 0xba, LO(word), HI(word))
+#define EMIT_OUT_AL(guest) EMIT(guest, 0xee)
+#define EMIT_IN_AL(guest) EMIT(guest, 0xec)
+#define EMIT_STORE_AL(guest, word) EMIT(guest, 0xa2, LO(word), HI(word))
+#define EMIT_LOAD_AL(guest, word) EMIT(guest, 0xa0, LO(word), HI(word))
+#define EMIT_HLT(guest) EMIT(guest, 0xf4)
+/* inc word [GUEST_COUNTER], over and over (6 bytes). */
+#define EMIT_SPIN(guest) EMIT(guest, 0xff, 0x06, LO(GUEST_COUNTER), HI(GUEST_COUNTER), 0xeb, 0xfa)
+/* mov byte [page * 4096], 0x5a for any page below 1 MiB, through ES. */
+void guest_emit_dirty_page(struct guest *guest, unsigned page);
+
+/* Run to HLT, and fail the test at any other end. */
+void guest_run_to_hlt(struct guest *guest);
+
+/* Wait until the spinning guest has counted on from what it is now. */
+void guest_wait_spinning(struct guest *guest);
+
+/* A RAM region of its own block, attached at @gpa of the VM's memory. The caller puts the region. */
+struct gm_region *guest_add_ram(struct guest *guest, const char *name, uint64_t gpa,
+                                uint64_t size_bytes);
+
+/* A RAM region's bytes. */
+uint8_t *guest_bytes(const struct gm_region *region);
+
+/* One edit each, which must succeed. */
+void guest_set_enabled(struct gm_region *region, bool enabled);
+void guest_set_readonly(struct gm_vm *vm, struct gm_region *region, bool readonly);
+void guest_set_log(struct gm_vm *vm, struct gm_region *region, unsigned client, bool on);
+
+/* The slots of a VM, as text: "GPA+SIZE:FLAGS:REGION+OFFSET " for each, ascending by address. */
+#define SLOTS_TEXT_BYTES 1024
+void guest_slots_text(struct gm_vm *vm, char text[static SLOTS_TEXT_BYTES]);
+
+#endif
