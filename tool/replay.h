@@ -39,7 +39,7 @@ struct replay {
     struct mapfile mapfile;
     struct fault fault;
     struct gm_allocator allocator; /* counts down the fault; of the map and of slots */
-    FILE *below; /* what happens under the present step; into below_text */
+    FILE *below;                   /* what happens under the present step; into below_text */
     char *below_text;
     size_t below_length;
 

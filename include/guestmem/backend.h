@@ -67,14 +67,14 @@ struct gm_backend_ops {
 };
 
 struct gm_backend_options {
-    size_t size; /* sizeof(struct gm_backend_options) */
+    size_t size;                          /* sizeof(struct gm_backend_options) */
     const struct gm_allocator *allocator; /* for slots and plans, copied; NULL for malloc */
-    uint32_t max_slots;  /* at most GM_SLOT_NUMBERS_MAX; 0: 32764 */
-    uint32_t page_bytes; /* a power of two, 4096 or more; 0: 4096 */
-    bool no_readonly;   /* no read-only slots: ROM is served by access */
-    bool no_join;       /* a memory that was split must not be joined again */
-    bool no_destroy;    /* slots cannot be deleted: a map that needs it is refused (-EOPNOTSUPP) */
-    bool needs_hva;     /* unbacked RAM cannot be mapped: a map with it is refused (-EINVAL) */
+    uint32_t max_slots;                   /* at most GM_SLOT_NUMBERS_MAX; 0: 32764 */
+    uint32_t page_bytes;                  /* a power of two, 4096 or more; 0: 4096 */
+    bool no_readonly;                     /* no read-only slots: ROM is served by access */
+    bool no_join;                         /* a memory that was split must not be joined again */
+    bool no_destroy; /* slots cannot be deleted: a map that needs it is refused (-EOPNOTSUPP) */
+    bool needs_hva;  /* unbacked RAM cannot be mapped: a map with it is refused (-EINVAL) */
 };
 
 /*
@@ -113,10 +113,10 @@ struct gm_slots_stats {
     uint64_t flag_changes;
     uint64_t untouched_destroys; /* of memory that the edit left as it was (pieces of a slot that
                                     had to be split or joined) */
-    uint64_t holds;       /* those of failed commits among them */
-    uint64_t hold_ns;     /* total time, from the call of hold to the return of release */
-    uint64_t max_hold_ns; /* the longest */
-    uint64_t joins;       /* slots made of pieces because numbers ran out */
+    uint64_t holds;              /* those of failed commits among them */
+    uint64_t hold_ns;            /* total time, from the call of hold to the return of release */
+    uint64_t max_hold_ns;        /* the longest */
+    uint64_t joins;              /* slots made of pieces because numbers ran out */
 };
 /* Counts since attaching, without operations of failed commits. Context: as gm_slots_list(). */
 void gm_slots_stats(struct gm_slots *slots, struct gm_slots_stats *stats);

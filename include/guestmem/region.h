@@ -100,13 +100,13 @@ struct gm_region_options {
     bool unmergeable; /* its ranges never join their neighbours */
     bool no_romd;     /* begins outside romd mode */
 
-    struct gm_ram *ram;           /* RAM, ROM, ROM_DEVICE, RAM_DEVICE: a reference is taken */
-    uint64_t ram_offset;          /* where the region begins in it; region and block end apart: -EINVAL */
-    struct gm_region *target;     /* ALIAS: a reference is taken */
-    uint64_t target_offset;       /* ALIAS */
-    const struct gm_io_ops *io;   /* MMIO, ROM_DEVICE: copied */
+    struct gm_ram *ram;  /* RAM, ROM, ROM_DEVICE, RAM_DEVICE: a reference is taken */
+    uint64_t ram_offset; /* where the region begins in it; region and block end apart: -EINVAL */
+    struct gm_region *target;         /* ALIAS: a reference is taken */
+    uint64_t target_offset;           /* ALIAS */
+    const struct gm_io_ops *io;       /* MMIO, ROM_DEVICE: copied */
     const struct gm_iommu_ops *iommu; /* IOMMU: copied */
-    void *opaque;                 /* handed to all callbacks; gm_region_opaque() gives it back */
+    void *opaque; /* handed to all callbacks; gm_region_opaque() gives it back */
     /* Called once, when nobody can reach the region any more, from whichever thread found that
      * out (one of the library's own among them). No lock is held. NULL for none. */
     void (*release)(void *opaque);

@@ -52,7 +52,8 @@ struct gm_attrs {
 };
 #define GM_ATTR_SECURE (1u << 0)
 #define GM_ATTR_USER (1u << 1)
-#define GM_ATTR_DEBUG (1u << 2) /* a debugger's access: ROM may be written, no side effects wanted */
+#define GM_ATTR_DEBUG                                                                              \
+    (1u << 2) /* a debugger's access: ROM may be written, no side effects wanted */
 
 /*
  * A sentence that a person can act on, for calls that configure. Give the address of one, or NULL.

@@ -10,10 +10,10 @@
 #include <stdbool.h>
 
 enum lock_rank {
-    LOCK_RANK_MAP = 10,    /* a map's commit lock */
-    LOCK_RANK_GATE = 20,   /* a run gate */
-    LOCK_RANK_DIRTY = 30,  /* a block's list of dirty clients */
-    LOCK_RANK_LEAF = 100,  /* taken last, nothing is called under it */
+    LOCK_RANK_MAP = 10,   /* a map's commit lock */
+    LOCK_RANK_GATE = 20,  /* a run gate */
+    LOCK_RANK_DIRTY = 30, /* a block's list of dirty clients */
+    LOCK_RANK_LEAF = 100, /* taken last, nothing is called under it */
 };
 
 struct lock {

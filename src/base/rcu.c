@@ -2,7 +2,6 @@
 #include "base/rcu.h"
 
 #include <urcu/call-rcu.h>
-#include <urcu/compiler.h>
 
 #ifdef RCU_TSAN
 char rcu_edge;
@@ -17,7 +16,7 @@ const char *__tsan_default_suppressions(void)
 
 static void run_item(struct rcu_head *head)
 {
-    struct rcu_item *item = caa_container_of(head, struct rcu_item, head);
+    struct rcu_item *item = rcu_owner(head, struct rcu_item, head);
 
     RCU_ACQUIRE();
     item->reclaim(item);

@@ -43,6 +43,9 @@ struct rcu_item {
     void (*reclaim)(struct rcu_item *item);
 };
 
+/* The object of @type that @item is the @member of. */
+#define rcu_owner(item, type, member) ((type *)(void *)((char *)(item)-offsetof(type, member)))
+
 static inline void rcu_enter(void)
 {
     urcu_bp_read_lock();

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <urcu/compiler.h>
 
 #define WORD_SHIFT 6u
 
@@ -109,7 +108,7 @@ void pageset_free(struct pageset *set)
 
 static void reclaim_set(struct rcu_item *item)
 {
-    struct pageset *set = caa_container_of(item, struct pageset, reclaim);
+    struct pageset *set = rcu_owner(item, struct pageset, reclaim);
 
     if (set->storage_bytes < PAGESET_MAPPED_BYTES) { /* an audit of terabytes would take too long */
         GM_AUDIT(pageset_audit(set));

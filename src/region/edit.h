@@ -32,7 +32,8 @@ enum edit_kind {
 
 struct edit {
     enum edit_kind kind;
-    struct gm_region *region; /* the child, for ADD and DEL; NULL for LOG_ALL, maybe for ROOT; referenced */
+    struct gm_region
+        *region; /* the child, for ADD and DEL; NULL for LOG_ALL, maybe for ROOT; referenced */
     struct gm_region *parent; /* ADD, DEL; referenced */
     struct gm_space *space;   /* ROOT; borrowed */
     union {

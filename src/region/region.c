@@ -28,9 +28,9 @@ static int check_memory(const struct gm_region_options *options, struct gm_diag 
         return diag_set(diag, -EINVAL, "region '%s': a RAM block belongs to RAM kinds, and to all",
                         options->name);
     }
-    if (options->ram != NULL &&
-        (options->size >= GM_SIZE_2_64 ||
-         !range_holds(0, gm_ram_size(options->ram), options->ram_offset, (uint64_t)options->size))) {
+    if (options->ram != NULL && (options->size >= GM_SIZE_2_64 ||
+                                 !range_holds(0, gm_ram_size(options->ram), options->ram_offset,
+                                              (uint64_t)options->size))) {
         return diag_set(diag, -EINVAL, "region '%s' ends beyond its RAM block of 0x%llx bytes",
                         options->name, (unsigned long long)gm_ram_size(options->ram));
     }
@@ -57,8 +57,9 @@ static int check_options(struct gm_map *map, const struct gm_region_options *opt
         return diag_set(diag, -EINVAL, "region '%s': aliases have a target of the same map",
                         options->name);
     }
-    if (options->io != NULL ? !kind_has_io(options->kind) || options->io->size != sizeof(*options->io)
-                            : kind_has_io(options->kind)) {
+    if (options->io != NULL
+            ? !kind_has_io(options->kind) || options->io->size != sizeof(*options->io)
+            : kind_has_io(options->kind)) {
         return diag_set(diag, -EINVAL, "region '%s': callbacks belong to MMIO and ROM devices",
                         options->name);
     }

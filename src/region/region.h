@@ -53,7 +53,7 @@ struct gm_region {
     uint32_t log_mask; /* clients that asked for this region; gm_map.log_all_mask comes on top */
     struct eventfd_list *eventfds;
 
-    struct gm_region *parent;  /* holds a reference on us */
+    struct gm_region *parent;   /* holds a reference on us */
     struct child_link as_child; /* our place among the parent's children */
     struct children children;
     uint64_t enabled_child_count;
@@ -69,7 +69,7 @@ struct gm_region {
     struct gm_region **prev_used_alias;
     struct cell *cell; /* the cell that is rendered from us, or NULL */
 
-    uint64_t way_stamp; /* hub.way_stamp if a space's root leads through us: resolve.h */
+    uint64_t way_stamp;          /* hub.way_stamp if a space's root leads through us: resolve.h */
     struct gm_region *next_work; /* in a list of regions still to be looked at */
     struct gm_region *next_in_map;
     struct gm_region **prev_in_map;

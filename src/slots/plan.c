@@ -196,8 +196,7 @@ static int judge_entries(struct draft *draft)
         for (size_t p = piece; p < draft->pieces.count && pieces[p].span.start < span.end; p++) {
             pos_t size = span_size(span_meet(pieces[p].span, span));
             uint32_t changed = pieces[p].flags ^ slot->shown.flags;
-            bool is_same =
-                shows_same_memory(&pieces[p], slot) && (changed & GM_SLOT_READONLY) == 0;
+            bool is_same = shows_same_memory(&pieces[p], slot) && (changed & GM_SLOT_READONLY) == 0;
 
             tally.wanted += size;
             tally.same += is_same ? size : 0;

@@ -70,7 +70,7 @@ struct cell *cell_new(struct map_locked locked, struct gm_region *root)
 
 static void reclaim(struct rcu_item *item)
 {
-    struct cell *cell = (struct cell *)((char *)item - offsetof(struct cell, reclaim));
+    struct cell *cell = rcu_owner(item, struct cell, reclaim);
     struct gm_map *map = cell->map;
 
     view_put(cell_view(cell));

@@ -14,8 +14,8 @@
 
 struct damage_walk {
     struct map_locked locked;
-    struct cell *touched;  /* cells with damage, by next_touched */
-    uint32_t steps_left;   /* of the commit: past it, everything is rendered anew */
+    struct cell *touched; /* cells with damage, by next_touched */
+    uint32_t steps_left;  /* of the commit: past it, everything is rendered anew */
 };
 
 /* Note that all of, or a part of, a cell has to be rendered. */

@@ -26,7 +26,7 @@ struct gm_listener {
 };
 
 struct hub {
-    struct gm_space *spaces; /* ascending by index */
+    struct gm_space *spaces;      /* ascending by index */
     struct gm_space **spaces_end; /* where the next one goes */
     unsigned next_space_index;
     struct cell *cells;

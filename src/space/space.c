@@ -40,7 +40,7 @@ void space_put(struct gm_space *space)
 
 static void put_retired(struct rcu_item *item)
 {
-    space_put((struct gm_space *)((char *)item - offsetof(struct gm_space, reclaim)));
+    space_put(rcu_owner(item, struct gm_space, reclaim));
 }
 
 void space_retire(struct gm_space *space)

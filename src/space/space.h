@@ -18,7 +18,8 @@
 struct cell;
 
 struct gm_space {
-    struct ref refs; /* the caller's, dropped by gm_space_free(), and those of accesses that outlive a section */
+    struct ref
+        refs; /* the caller's, dropped by gm_space_free(), and those of accesses that outlive a section */
     struct gm_map *map; /* referenced */
     char *name;
     unsigned index;
@@ -29,8 +30,8 @@ struct gm_space {
     struct gm_space *next_in_cell;
     struct gm_space **prev_in_cell;
     struct cell *next_cell; /* scratch: where the commit under way moves the space; NULL: nowhere */
-    size_t move_index;       /* scratch: of its move there */
-    unsigned listener_count; /* listeners of this space alone: it cannot end before them */
+    size_t move_index;      /* scratch: of its move there */
+    unsigned listener_count;  /* listeners of this space alone: it cannot end before them */
     atomic_uint bounce_bytes; /* in use by gm_map_range() */
     struct rcu_item reclaim;
 };

@@ -53,8 +53,7 @@ static int add_old(struct update *update, const struct window *window, struct sp
 
     for (i = window->old_first; i < end && result == 0; i++) {
         struct range range = *view_range(update->old, i);
-        struct span piece =
-            span_meet(span, (struct span){range.gpa, (pos_t)range.last + 1});
+        struct span piece = span_meet(span, (struct span){range.gpa, (pos_t)range.last + 1});
         uint64_t cut;
 
         if (span_is_empty(piece)) {
@@ -102,8 +101,8 @@ static struct window window_of(const struct gm_view *old, struct span *span)
     const struct range *range;
 
     window.old_first = view_lower_bound(old, (uint64_t)span->start);
-    window.old_end = span->end >= POS_2_64 ? old->range_count
-                                           : view_lower_bound(old, (uint64_t)span->end);
+    window.old_end =
+        span->end >= POS_2_64 ? old->range_count : view_lower_bound(old, (uint64_t)span->end);
     if (window.old_end < old->range_count) {
         range = view_range(old, window.old_end);
         if ((pos_t)range->gpa < span->end || /* the span ends inside it, or right before it */

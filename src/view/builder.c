@@ -157,8 +157,8 @@ static struct gm_view *assemble(struct view_builder *builder, struct gm_region *
 {
     size_t count = builder->leaf_count;
     struct gm_view *view =
-        mem_alloc(&builder->map->allocator, sizeof(*view) + count * (sizeof(view->firsts[0]) +
-                                                                     sizeof(view->leaves[0])));
+        mem_alloc(&builder->map->allocator,
+                  sizeof(*view) + count * (sizeof(view->firsts[0]) + sizeof(view->leaves[0])));
     size_t i;
 
     if (view == NULL) {

@@ -46,8 +46,8 @@ static void cursor_next(struct cursor *cursor)
 static struct gm_change *append(struct change_list *list, const struct gm_allocator *allocator,
                                 enum gm_change_kind kind, const struct range *range)
 {
-    struct gm_change *items = mem_reserve(allocator, list->items, &list->capacity, list->count + 1,
-                                          sizeof(*items));
+    struct gm_change *items =
+        mem_reserve(allocator, list->items, &list->capacity, list->count + 1, sizeof(*items));
     struct gm_change *change;
 
     if (items == NULL) {
@@ -168,7 +168,7 @@ int diff_second_pass(struct change_list *list, const struct gm_allocator *alloca
     struct cursor new = cursor_begin(after);
     int result = 0;
 
-    for (; new.now != NULL && result == 0; cursor_next(&new)) {
+    for (; new.now != NULL &&result == 0; cursor_next(&new)) {
         bool stays = find_equal(&old, new.now);
 
         if (append(list, allocator, stays ? GM_CHANGE_NOP : GM_CHANGE_ADD, new.now) == NULL) {

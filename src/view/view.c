@@ -106,8 +106,7 @@ void view_put(struct gm_view *view)
     for (i = 0; i < view->leaf_count; i++) {
         view_leaf_put(&map->allocator, view->leaves[i]);
     }
-    hva_index_free(&map->allocator,
-                   atomic_load_explicit(&view->hva_index, memory_order_acquire));
+    hva_index_free(&map->allocator, atomic_load_explicit(&view->hva_index, memory_order_acquire));
     gm_region_put(view->root);
     mem_free(&map->allocator, view);
     map_put(map);
@@ -115,7 +114,7 @@ void view_put(struct gm_view *view)
 
 static void put_retired(struct rcu_item *item)
 {
-    view_put((struct gm_view *)((char *)item - offsetof(struct gm_view, reclaim)));
+    view_put(rcu_owner(item, struct gm_view, reclaim));
 }
 
 void view_retire(struct gm_view *view)
@@ -123,8 +122,7 @@ void view_retire(struct gm_view *view)
     rcu_defer(&view->reclaim, put_retired);
 }
 
-void range_to_section(const struct range *range, struct gm_space *space,
-                      struct gm_section *section)
+void range_to_section(const struct range *range, struct gm_space *space, struct gm_section *section)
 {
     *section = (struct gm_section){
         .space = space,

@@ -44,7 +44,8 @@ struct range {
 struct view_leaf {
     struct ref refs;
     uint32_t count;
-    uint64_t starts[VIEW_LEAF_RANGES]; /* ranges[i].gpa again: what a search touches, side by side */
+    uint64_t
+        starts[VIEW_LEAF_RANGES]; /* ranges[i].gpa again: what a search touches, side by side */
     struct range ranges[VIEW_LEAF_RANGES];
 };
 
