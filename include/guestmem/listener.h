@@ -10,7 +10,7 @@
  *   apply        ascending priority; may fail, also half-way: then undo, in reverse, for that one and
  *                those that had applied, and abort, in reverse, for all that had begun
  *   (the new views are published here)
- *   settle       ascending priority: what apply had to hold back vCPUs for is over
+ *   settle       descending priority: what apply had to hold back vCPUs for is over
  *   commit       ascending priority
  *
  * Within a pass each range is told to all listeners before the next one: to those of higher priority

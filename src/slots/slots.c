@@ -189,9 +189,9 @@ int gm_slots_attach(struct gm_space *space, const struct gm_backend_options *opt
     if (rc != 0) {
         return diag_set(diag, rc, "no memory for a slot backend");
     }
-    /* The lowest priority: its settle comes first, so that vCPUs run while others hear of the
-     * commit. */
-    rc = gm_listener_register(gm_space_map_of(space), space, INT32_MIN, &LISTENER, made,
+    /* The highest priority: apply comes last, settle (which descends) first, so vCPUs are held out
+     * for as short as can be. */
+    rc = gm_listener_register(gm_space_map_of(space), space, INT32_MAX, &LISTENER, made,
                               &made->listener, diag);
     if (rc != 0) {
         slots_free(made);

@@ -365,14 +365,14 @@ enum gm_access dispatch_write(const struct dispatch *at, const uint8_t *data, ui
 }
 
 /*
- * Without accepts() a piece is valid if it is not below the smallest size, and pieces at a multiple of
- * the largest size are all of that size until the end comes near: those in between need no look.
+ * Without accepts() only the sizes matter that an access is cut into. Those at its start and end depend on
+ * where in a multiple of the largest size it starts and ends, the others have the largest size, which is
+ * valid. So whole multiples may be left out.
  */
 static uint64_t bytes_alike(const struct gm_region *region, const struct sizes *valid,
-                            uint64_t offset, uint64_t size_bytes)
+                            uint64_t size_bytes)
 {
-    if (region->io.accepts != NULL || size_bytes < 2 * (uint64_t)valid->max ||
-        (!valid->unaligned && (offset & (valid->max - 1)) != 0)) {
+    if (region->io.accepts != NULL || size_bytes < 2 * (uint64_t)valid->max) {
         return 0;
     }
     return align_down(size_bytes - valid->max, valid->max);
@@ -387,7 +387,7 @@ bool dispatch_is_valid(const struct dispatch *at, uint64_t size_bytes, bool is_w
         return false;
     }
     while (size_bytes > 0) {
-        uint64_t skipped = bytes_alike(at->region, &valid, piece.offset, size_bytes);
+        uint64_t skipped = bytes_alike(at->region, &valid, size_bytes);
         unsigned piece_bytes;
 
         piece.offset += skipped;

@@ -253,7 +253,7 @@ void tell_settled(struct telling *telling)
 {
     size_t i;
 
-    for (i = 0; i < telling->listener_count; i++) {
+    for (i = telling->listener_count; i-- > 0;) {
         struct gm_listener *listener = telling->listeners[i];
 
         if (listener->applied) {

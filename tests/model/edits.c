@@ -208,34 +208,6 @@ static struct twin_options random_options(struct rnd *rnd)
     return options;
 }
 
-/* Attach most regions, a few in each transaction. */
-static void grow(struct session *session)
-{
-    struct twin *twin = &session->twin;
-    int region = TWIN_ROOTS;
-
-    snprintf(require_place, sizeof(require_place), "growing");
-    while (region < twin->options.region_count) {
-        struct draft draft = {.depth = 0};
-
-        REQUIRE(gm_txn_begin(twin->map, &draft.txn) == 0, "beginning");
-        for (; region < twin->options.region_count && draft.count < 4; region++) {
-            int parent = (int)rnd_below(&twin->rnd, rnd_one_in(&twin->rnd, 2) ? TWIN_ROOTS : (unsigned)region);
-
-            if (twin->model.regions[region].addr >= twin->model.regions[parent].size) {
-                parent = (int)rnd_below(&twin->rnd, TWIN_ROOTS);
-            }
-            if (twin->model.regions[parent].kind != GM_REGION_ALIAS) {
-                draft.edits[draft.count] = (struct model_edit){
-                    .kind = MODEL_ADD, .region = region, .parent = parent};
-                twin_record(twin, draft.txn, &draft.edits[draft.count]);
-                draft.count++;
-            }
-        }
-        twin_commit(twin, draft.txn, draft.edits, draft.count, 0);
-    }
-}
-
 static void run_session(uint64_t seed, uint64_t edit_count, struct twin *sum)
 {
     struct rnd rnd = {seed};
@@ -244,7 +216,7 @@ static void run_session(uint64_t seed, uint64_t edit_count, struct twin *sum)
     uint64_t transactions;
 
     begin_session(&session, rnd_next(&rnd), &options);
-    grow(&session);
+    twin_grow(&session.twin);
     for (transactions = 0; session.twin.edit_count < edit_count; transactions++) {
         snprintf(require_place, sizeof(require_place),
                  "session GM_SEED=%llu, %d regions, %u bits, transaction %llu",

@@ -125,6 +125,8 @@ struct model_index {
     int *kids;
     uint64_t steps; /* regions visited by model_render() since the index was made */
     uint64_t steps_max;
+    bool loops;    /* what model_render() met */
+    bool too_deep;
     __int128 *bounds;
     size_t bound_count;
     size_t bound_capacity;
@@ -138,7 +140,8 @@ int model_resolve(const struct model_index *index, int root, int *resolved);
 
 /*
  * Who shows what below @root (may be NONE). The view's memory is reused.
- * Return: 0; -ELOOP; -E2BIG deeper than MODEL_DEPTH_MAX; -EOVERFLOW more steps than the test wants.
+ * Return: 0, or -1: it comes back to itself (index->loops), goes deeper than MODEL_DEPTH_MAX
+ * (index->too_deep), or takes more steps than the test wants (neither).
  */
 int model_render(struct model_index *index, int root, struct model_view *view);
 

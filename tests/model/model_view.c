@@ -125,46 +125,49 @@ static void add_bound(struct model_index *index, __int128 bound)
     index->bounds[index->bound_count++] = bound;
 }
 
-static int collect(struct model_index *index, const struct way *above, int at, __int128 base,
+/* All of them, also past a loop, so that whatever the library meets first is known. False: too many steps. */
+static bool collect(struct model_index *index, const struct way *above, int at, __int128 base,
                    const __int128 clip[2])
 {
     const struct model_region *region = &index->model->regions[at];
     struct way way = {above, at, base, above != NULL ? above->depth + 1 : 0};
     __int128 mine[2];
     const struct way *up;
-    int result = 0;
+    bool goes_on = true;
     int i;
 
     if (!region->enabled) {
-        return 0;
+        return true;
     }
     mine[0] = base > clip[0] ? base : clip[0];
     mine[1] = base + (__int128)region->size < clip[1] ? base + (__int128)region->size : clip[1];
     if (mine[0] >= mine[1]) {
-        return 0;
+        return true;
     }
     for (up = above; up != NULL; up = up->above) {
         if (up->region == at && up->base == base) {
-            return -ELOOP;
+            index->loops = true;
+            return true;
         }
     }
     if (way.depth > MODEL_DEPTH_MAX) {
-        return -E2BIG;
+        index->too_deep = true;
+        return true;
     }
     if (++index->steps > index->steps_max) {
-        return -EOVERFLOW;
+        return false;
     }
     add_bound(index, mine[0]);
     add_bound(index, mine[1]);
     if (region->target != MODEL_NONE) {
         return collect(index, &way, region->target, base - region->target_offset, mine);
     }
-    for (i = index->first[at]; i < index->first[at + 1] && result == 0; i++) {
+    for (i = index->first[at]; i < index->first[at + 1] && goes_on; i++) {
         int kid = index->kids[i];
 
-        result = collect(index, &way, kid, base + index->model->regions[kid].addr, mine);
+        goes_on = collect(index, &way, kid, base + index->model->regions[kid].addr, mine);
     }
-    return result;
+    return goes_on;
 }
 
 static int compare_bounds(const void *a, const void *b)
@@ -260,9 +263,10 @@ int model_render(struct model_index *index, int root, struct model_view *view)
 {
     const __int128 everything[2] = {0, TOP};
     __int128 base;
-    int result;
     size_t i;
 
+    index->loops = false;
+    index->too_deep = false;
     view->count = 0;
     view->painted_count = 0;
     index->bound_count = 0;
@@ -270,9 +274,11 @@ int model_render(struct model_index *index, int root, struct model_view *view)
         return 0;
     }
     base = index->model->regions[root].addr;
-    result = collect(index, NULL, root, base, everything);
-    if (result != 0 || index->bound_count == 0) {
-        return result;
+    if (!collect(index, NULL, root, base, everything) || index->loops || index->too_deep) {
+        return -1;
+    }
+    if (index->bound_count == 0) {
+        return 0;
     }
     qsort(index->bounds, index->bound_count, sizeof(*index->bounds), compare_bounds);
     for (i = 0; i + 1 < index->bound_count; i++) {

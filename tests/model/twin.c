@@ -148,6 +148,10 @@ static void choose_ram(struct twin *twin, struct model_region *made)
 {
     struct rnd *rnd = &twin->rnd;
 
+    if (twin->options.address_bits > 16 && !rnd_one_in(rnd, 3)) { /* something for slots */
+        made->addr &= ~(uint64_t)4095;
+        made->size = (made->size + 4095) / 4096 * 4096;
+    }
     made->ram = (int)rnd_below(rnd, TWIN_RAMS);
     made->ram_size = gm_ram_size(twin->rams[made->ram]);
     if (rnd_one_in(rnd, 2)) {
@@ -364,22 +368,21 @@ const struct model_view *twin_view_of(const struct twin *twin, const struct pict
 /* What went wrong with the views to come. */
 struct verdict {
     bool loops;
-    bool too_big;     /* for certain */
+    bool too_big;     /* for certain: ranges or depth */
     bool maybe_big;   /* before neighbours merge */
     bool heavy;
 };
 
-static void judge(struct twin *twin, const struct model_view *view, int result,
-                  struct verdict *verdict)
+static void judge(struct twin *twin, struct model_index *index, int root,
+                  struct model_view *view, struct verdict *verdict)
 {
     uint32_t max_ranges = twin->options.max_ranges;
 
-    if (result == -ELOOP) {
-        verdict->loops = true;
-    } else if (result == -E2BIG) {
-        verdict->too_big = true;
-    } else if (result != 0) {
-        verdict->heavy = true;
+    if (model_render(index, root, view) != 0) {
+        verdict->loops = verdict->loops || index->loops;
+        verdict->too_big = verdict->too_big || index->too_deep;
+        verdict->maybe_big = verdict->maybe_big || max_ranges != 0; /* which of the two comes first? */
+        verdict->heavy = index->steps > index->steps_max;
     } else if (max_ranges != 0) {
         verdict->too_big = verdict->too_big || view->count > max_ranges;
         verdict->maybe_big = verdict->maybe_big || view->painted_count > max_ranges;
@@ -413,8 +416,7 @@ static void paint(struct twin *twin, struct model *model, struct picture *pictur
         if (at == picture->count) {
             picture->roots[at] = root;
             picture->count++;
-            judge(twin, &picture->views[at], model_render(&index, root, &picture->views[at]),
-                  verdict);
+            judge(twin, &index, root, &picture->views[at], verdict);
         }
     }
     model_index_fini(&index);
@@ -701,6 +703,34 @@ int twin_commit(struct twin *twin, struct gm_txn *txn, const struct model_edit *
         reject(twin, edits, count);
     }
     return result;
+}
+
+void twin_grow(struct twin *twin)
+{
+    int region = TWIN_ROOTS;
+
+    while (region < twin->options.region_count) {
+        struct model_edit edits[4];
+        struct gm_txn *txn;
+        size_t count = 0;
+
+        REQUIRE(gm_txn_begin(twin->map, &txn) == 0, "beginning");
+        for (; region < twin->options.region_count && count < 4; region++) {
+            int parent = (int)rnd_below(&twin->rnd,
+                                        rnd_one_in(&twin->rnd, 2) ? TWIN_ROOTS : (unsigned)region);
+
+            if (twin->model.regions[region].addr >= twin->model.regions[parent].size) {
+                parent = (int)rnd_below(&twin->rnd, TWIN_ROOTS);
+            }
+            if (twin->model.regions[parent].kind != GM_REGION_ALIAS) {
+                edits[count] = (struct model_edit){
+                    .kind = MODEL_ADD, .region = region, .parent = parent};
+                twin_record(twin, txn, &edits[count]);
+                count++;
+            }
+        }
+        twin_commit(twin, txn, edits, count, 0);
+    }
 }
 
 /* ---- regions and spaces that come and go ---- */

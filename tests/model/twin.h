@@ -90,6 +90,9 @@ bool twin_would_commit(struct twin *twin, const struct model_edit *edits, size_t
 /* Compare the library's views, sharing and region states with the model's. */
 void twin_compare(struct twin *twin);
 
+/* Attach most regions, a few in each commit. */
+void twin_grow(struct twin *twin);
+
 /* A random region that nobody needs goes, and another comes. */
 void twin_replace_region(struct twin *twin);
 

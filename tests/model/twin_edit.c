@@ -82,9 +82,14 @@ static uint64_t some_place(struct twin *twin, const struct model_edit *edit)
     const struct model_region *regions = twin->model.regions;
     const struct model_region *region = &regions[edit->region];
     int within = edit->kind == MODEL_ALIAS_OFFSET ? region->target : region->parent;
+    uint64_t addr = within != MODEL_NONE
+                        ? some_addr_within(twin, edit->region, regions[within].size)
+                        : twin_random_addr(twin);
 
-    return within != MODEL_NONE ? some_addr_within(twin, edit->region, regions[within].size)
-                                : twin_random_addr(twin);
+    if (twin->options.address_bits > 16 && rnd_one_in(&twin->rnd, 2)) {
+        addr &= ~(uint64_t)4095;
+    }
+    return addr;
 }
 
 static void some_eventfd(struct twin *twin, int of, struct gm_eventfd *eventfd)

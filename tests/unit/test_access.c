@@ -407,6 +407,14 @@ static void access_cmpxchg_swaps_only_what_is_equal(void **state)
     assert_int_equal(gm_cmpxchg(machine.space, 9 * PAGE, 4, GM_ORDER_LITTLE, &value, 1, no_attrs),
                      GM_ACCESS_DECODE);
     assert_int_equal(echo.reads + echo.writes, 0);
+    /* Aligned for the host, not for the guest; and the other way round. */
+    add_memory(&machine, GM_REGION_RAM, 3 * PAGE + 1, 64, ram, 0);
+    assert_int_equal(
+        gm_cmpxchg(machine.space, 3 * PAGE + 1, 4, GM_ORDER_LITTLE, &value, 1, no_attrs),
+        GM_ACCESS_DECODE);
+    assert_int_equal(
+        gm_cmpxchg(machine.space, 3 * PAGE + 4, 4, GM_ORDER_LITTLE, &value, 1, no_attrs),
+        GM_ACCESS_DECODE);
     machine_free(&machine);
     gm_ram_put(ram);
 }

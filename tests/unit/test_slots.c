@@ -403,8 +403,8 @@ static void slots_later_listener_failing_undoes_them(void **state)
     edit_init(&edit, &rig);
     rig_attach(&rig);
     rig.hypervisor.text[0] = '\0';
-    assert_int_equal(gm_listener_register(rig.machine.map, rig.machine.space, 0, &ops, &refuses,
-                                          &listener, NULL),
+    assert_int_equal(gm_listener_register(rig.machine.map, rig.machine.space, INT32_MAX, &ops,
+                                          &refuses, &listener, NULL),
                      0);
     refuses = true;
     assert_int_equal(edit_commit(&edit, &rig), -EPERM);
