@@ -36,7 +36,9 @@ enum gm_access gm_fill(struct gm_space *space, gm_gpa_t gpa, uint8_t byte, uint6
 
 /*
  * Load, store a number of 1, 2, 4 or 8 bytes in the given order. An aligned access to RAM is one
- * host access (not torn); others may be in pieces. Other sizes: GM_ACCESS_DECODE.
+ * host access (not torn); others may be in pieces. A region with callbacks sees one access of this
+ * size, which its valid sizes have to allow: unlike in gm_read(), it is not cut to what is valid. Other
+ * sizes: GM_ACCESS_DECODE.
  */
 enum gm_access gm_load(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes,
                        enum gm_order order, uint64_t *value, struct gm_attrs attrs);

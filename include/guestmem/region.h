@@ -56,13 +56,13 @@ struct gm_io_ops {
     bool (*accepts)(void *opaque, uint64_t offset, unsigned size_bytes, bool is_write,
                     struct gm_attrs attrs);
     enum gm_order order;
-    /* What the guest may do: others are GM_ACCESS_DECODE. 0: 1 to 8 bytes. Powers of two. */
+    /* What the guest may do: others are GM_ACCESS_DECODE. Powers of two; 0: from 1, to 8 bytes. */
     struct gm_io_sizes {
         uint8_t min_bytes;
         uint8_t max_bytes;
         bool unaligned;
     } valid;
-    /* What the callbacks take: others are split, or widened, into these. 0: 1 to 4 bytes. */
+    /* What the callbacks take: others are split, or widened, into these. 0: from 1, to 4. */
     struct gm_io_sizes implemented;
     /*
      * Set: an access that a callback of this region makes to the same region (a device programmed

@@ -83,7 +83,8 @@ GM_MUST_CHECK int gm_txn_set_log_all(struct gm_txn *txn, unsigned client, bool o
 
 /*
  * An eventfd that a guest's write signals in place of the region's callback. @size_bytes is 0 (any),
- * 1, 2, 4 or 8; with @match only writes of @value do. The descriptor is borrowed until removed.
+ * 1, 2, 4 or 8; with @match only writes of @value do. The descriptor is borrowed until
+ * gm_map_quiesce() after its removal: a write that began in the old view may signal it still.
  * Removing names the same five values. Return also: -EINVAL size, or @match without a size.
  * At commit: -EINVAL range outside the region; -EEXIST added twice; -ENOENT removed but not there.
  */

@@ -22,6 +22,16 @@ static bool kind_has_io(enum gm_region_kind kind)
     return kind == GM_REGION_MMIO || kind == GM_REGION_ROM_DEVICE;
 }
 
+/* Powers of two up to 8; 0 stands for a default, which is 1 below and @default_max above. */
+static bool are_sizes(const struct gm_io_sizes *sizes, unsigned default_max)
+{
+    unsigned min_bytes = sizes->min_bytes != 0 ? sizes->min_bytes : 1;
+    unsigned max_bytes = sizes->max_bytes != 0 ? sizes->max_bytes : default_max;
+
+    return is_power_of_two(min_bytes) && is_power_of_two(max_bytes) && max_bytes <= 8 &&
+           min_bytes <= max_bytes;
+}
+
 static int check_memory(const struct gm_region_options *options, struct gm_diag *diag)
 {
     if (kind_has_ram(options->kind) != (options->ram != NULL)) {
@@ -61,6 +71,12 @@ static int check_options(struct gm_map *map, const struct gm_region_options *opt
             ? !kind_has_io(options->kind) || options->io->size != sizeof(*options->io)
             : kind_has_io(options->kind)) {
         return diag_set(diag, -EINVAL, "region '%s': callbacks belong to MMIO and ROM devices",
+                        options->name);
+    }
+    if (options->io != NULL &&
+        (!are_sizes(&options->io->valid, 8) || !are_sizes(&options->io->implemented, 4))) {
+        return diag_set(diag, -EINVAL,
+                        "region '%s': access sizes are 1, 2, 4 or 8, the least not above the most",
                         options->name);
     }
     if (is_iommu != (options->iommu != NULL) ||
