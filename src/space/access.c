@@ -1,9 +1,9 @@
 /*
  * space/access.c - reading, writing and filling any length of an address space.
  *
- * An access goes through one view from its start to its end. RAM is copied inside the read section, in
- * which the view cannot go. Callbacks run outside of it: their region is referenced meanwhile, and if the
- * access goes on behind it, so is the view.
+ * An access goes through one view from its start to its end. RAM is copied inside the read section,
+ * in which the view cannot go. Callbacks run outside of it: their region is referenced meanwhile,
+ * and if the access goes on behind it, so is the view.
  */
 #include "space/access.h"
 

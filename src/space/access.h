@@ -1,9 +1,9 @@
 /*
  * space/access.h - accesses of any length that begin inside a read section.
  *
- * An address space may be freed while an access is under way: what the access still needs of it, it has
- * to take in the section in which it began. So what does not fit a fast path goes on in here, with the
- * section still open.
+ * An address space may be freed while an access is under way: what the access still needs of it, it
+ * has to take in the section in which it began. So what does not fit a fast path goes on in here,
+ * with the section still open.
  */
 #ifndef SPACE_ACCESS_H
 #define SPACE_ACCESS_H

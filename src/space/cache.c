@@ -1,9 +1,9 @@
 /*
  * space/cache.c - a cached translation, for rings.
  *
- * A cache holds a reference on the view that it was made from, so what it points to stays alive whatever
- * is committed meanwhile. Each use asks whether the space still shows that view, which is two loads;
- * since the cache's own view cannot be freed, an equal pointer is the same view.
+ * A cache holds a reference on the view that it was made from, so what it points to stays alive
+ * whatever is committed meanwhile. Each use asks whether the space still shows that view, which is
+ * two loads; since the cache's own view cannot be freed, an equal pointer is the same view.
  */
 #include "space/order.h"
 #include "space/route.h"
@@ -63,7 +63,10 @@ static __attribute__((noinline)) void refresh(struct gm_cache *cache)
     }
 }
 
-/* The host address of @offset in what the space shows now, kept by the cache; NULL: no RAM in one piece. */
+/*
+ * The host address of @offset in what the space shows now, kept by the cache; NULL: no RAM in one
+ * piece.
+ */
 static inline uint8_t *memory_at(struct gm_cache *cache, uint64_t offset)
 {
     uint8_t *hva;

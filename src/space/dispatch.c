@@ -87,7 +87,10 @@ bool dispatch_is_big(const struct gm_region *region)
 
 /* ---- the guard against re-entry ---- */
 
-/* The regions that guard themselves and whose callbacks are running on this thread, innermost first. */
+/*
+ * The regions that guard themselves and whose callbacks are running on this thread, innermost
+ * first.
+ */
 struct call_frame {
     const struct gm_region *region;
     const struct call_frame *outer;
@@ -135,7 +138,10 @@ static struct call next_call(const struct sizes *implemented, uint64_t offset, u
     return call;
 }
 
-/* How far the bytes [first, first + count) of a number of @size_bytes are from its low end, in bits. */
+/*
+ * How far the bytes [first, first + count) of a number of @size_bytes are from its low end, in
+ * bits.
+ */
 static unsigned shift_of(unsigned size_bytes, unsigned first, unsigned count, bool big)
 {
     return 8 * (big ? size_bytes - first - count : first);
@@ -365,9 +371,9 @@ enum gm_access dispatch_write(const struct dispatch *at, const uint8_t *data, ui
 }
 
 /*
- * Without accepts() only the sizes matter that an access is cut into. Those at its start and end depend on
- * where in a multiple of the largest size it starts and ends, the others have the largest size, which is
- * valid. So whole multiples may be left out.
+ * Without accepts() only the sizes matter that an access is cut into. Those at its start and end
+ * depend on where in a multiple of the largest size it starts and ends, the others have the largest
+ * size, which is valid. So whole multiples may be left out.
  */
 static uint64_t bytes_alike(const struct gm_region *region, const struct sizes *valid,
                             uint64_t size_bytes)

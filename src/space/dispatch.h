@@ -5,31 +5,32 @@
  *
  *  Cutting (dispatch_read, dispatch_write). An access of any length is cut, from its start on, into
  *  pieces: each the largest power of two that does not exceed what is left nor valid.max_bytes nor,
- *  unless valid.unaligned, what the piece's offset is a multiple of. Each piece is then an access of
- *  its own. dispatch_load and dispatch_store are one access each, and are never cut.
+ *  unless valid.unaligned, what the piece's offset is a multiple of. Each piece is then an access
+ *  of its own. dispatch_load and dispatch_store are one access each, and are never cut.
  *
  *  Validity. An access is GM_ACCESS_DECODE if the callback is missing, if its size is not one from
- *  valid.min_bytes to valid.max_bytes, if its offset is not a multiple of its size and valid.unaligned
- *  is not set, or if accepts() refuses it. It is GM_ACCESS_DENIED if the region guards against
- *  re-entry and one of its callbacks is running on this thread.
+ *  valid.min_bytes to valid.max_bytes, if its offset is not a multiple of its size and
+ *  valid.unaligned is not set, or if accepts() refuses it. It is GM_ACCESS_DENIED if the region
+ *  guards against re-entry and one of its callbacks is running on this thread.
  *
  *  Implemented sizes. An access that the callbacks take as it is becomes one call. Otherwise it is
  *  composed of several calls, at ascending offsets:
- *   - implemented.unaligned: calls of the access's size, but at most implemented.max_bytes, and at least
- *     implemented.min_bytes: then the call covers bytes behind the access too, from the same offset on.
+ *   - implemented.unaligned: calls of the access's size, but at most implemented.max_bytes, and at
+ *     least implemented.min_bytes: then the call covers bytes behind the access too, from the same
+ *     offset on.
  *   - else: aligned calls only. Each is the largest power of two that fits what is left,
- *     implemented.max_bytes and the alignment; where that is less than implemented.min_bytes, the call
- *     is the aligned one of min_bytes which holds those bytes, and covers others as well.
- *  So no byte that the access does not name is touched unless the callbacks know no smaller access. Of a
- *  widened read the wanted bytes are taken. A widened write has the value in its place and zeroes
- *  around it, and is not preceded by a read, which could have side effects. A widened call may reach
- *  past the end of the region.
+ *     implemented.max_bytes and the alignment; where that is less than implemented.min_bytes, the
+ *     call is the aligned one of min_bytes which holds those bytes, and covers others as well.
+ *  So no byte that the access does not name is touched unless the callbacks know no smaller access.
+ *  Of a widened read the wanted bytes are taken. A widened write has the value in its place and
+ *  zeroes around it, and is not preceded by a read, which could have side effects. A widened call
+ *  may reach past the end of the region.
  *
  *  Order. In a little-endian region the byte at the lowest offset is the number's lowest, in a
  *  big-endian one its highest, for the access and for each call it is composed of.
  *
- *  Outcome. The calls' outcomes or-ed; one that fails does not stop the rest. Bytes whose read failed
- *  are zero.
+ *  Outcome. The calls' outcomes or-ed; one that fails does not stop the rest. Bytes whose read
+ *  failed are zero.
  *
  * Context of all: outside of a read section, with a reference on the region.
  */

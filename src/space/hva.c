@@ -15,8 +15,8 @@ static struct hva_index *index_of(const struct gm_view *view)
 }
 
 /*
- * Make the index of a view that has none, outside of a section: it allocates. Two threads may both make
- * one; the first is kept.
+ * Make the index of a view that has none, outside of a section: it allocates. Two threads may both
+ * make one; the first is kept.
  */
 static void make_index(struct gm_view *view)
 {

@@ -1,8 +1,8 @@
 /*
  * space/mapping.c - guest memory for direct use by the host, and bounce buffers for what is none.
  *
- * A direct mapping holds a reference on its region, and so on the block. A bounce buffer keeps the address
- * that the caller gave: it is written back there, through IOMMUs as they are then.
+ * A direct mapping holds a reference on its region, and so on the block. A bounce buffer keeps the
+ * address that the caller gave: it is written back there, through IOMMUs as they are then.
  */
 #include "space/route.h"
 #include "space/space.h"
@@ -12,7 +12,9 @@
 
 #include <errno.h>
 
-/* What a gm_mapping keeps: a direct one its region and where in its block it begins, else a buffer. */
+/*
+ * What a gm_mapping keeps: a direct one its region and where in its block it begins, else a buffer.
+ */
 enum {
     MAPPING_REGION,
     MAPPING_RAM_OFFSET,
@@ -31,7 +33,9 @@ struct bounce {
 
 /* ---- bounce buffers ---- */
 
-/* Take at most @wanted of the space's bytes; 0: there are none. Relaxed: the count orders nothing. */
+/*
+ * Take at most @wanted of the space's bytes; 0: there are none. Relaxed: the count orders nothing.
+ */
 static uint64_t bounce_reserve(struct gm_space *space, uint64_t wanted)
 {
     unsigned used = atomic_load_explicit(&space->bounce_bytes, memory_order_relaxed);

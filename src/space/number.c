@@ -1,8 +1,8 @@
 /*
  * space/number.c - loads, stores and compare-and-swap of numbers: 1, 2, 4 or 8 bytes.
  *
- * What lies in one range of RAM is done in a few instructions. A number in a region with callbacks is
- * one access, never cut. Numbers across ranges are bytes, by gm_read() and gm_write().
+ * What lies in one range of RAM is done in a few instructions. A number in a region with callbacks
+ * is one access, never cut. Numbers across ranges are bytes, by gm_read() and gm_write().
  */
 #include "space/access.h"
 #include "space/dispatch.h"
@@ -81,8 +81,8 @@ static enum gm_access leave_without_memory(enum route route)
 }
 
 /*
- * Across ranges, or pages of an IOMMU: by bytes. @view is the one that the access began in, in the open
- * section or held.
+ * Across ranges, or pages of an IOMMU: by bytes. @view is the one that the access began in, in the
+ * open section or held.
  */
 static enum gm_access load_bytes(const struct gm_view *view, gm_gpa_t gpa,
                                  const struct number *number, uint64_t *value)
@@ -154,8 +154,8 @@ static enum gm_access store_at(const struct place *place, const struct number *n
 }
 
 /*
- * Through IOMMUs. In the section that the place's view was loaded in, which is left. The view is held
- * meanwhile, in case that the number turns out to cross pages.
+ * Through IOMMUs. In the section that the place's view was loaded in, which is left. The view is
+ * held meanwhile, in case that the number turns out to cross pages.
  */
 static enum gm_access load_translated(struct place *place, const struct number *number,
                                       uint64_t *value)
@@ -321,7 +321,7 @@ static enum gm_access cmpxchg_inside(const struct number *number, const struct p
         swapped = was == 0; /* unbacked: always zero, and what is stored is dropped */
         was = 0;
     } else if (!pointer_is_aligned(range_pointer(place->range, place->gpa), number->size_bytes)) {
-        return GM_ACCESS_DECODE; /* aligned for the guest, but not where the range begins in host memory */
+        return GM_ACCESS_DECODE; /* aligned for the guest, but not in host memory */
     } else {
         swapped = host_cmpxchg(range_pointer(place->range, place->gpa), number->size_bytes, &was,
                                number_reorder(number, desired, HOST_IS_BIG));

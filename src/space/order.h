@@ -1,6 +1,6 @@
 /*
- * space/order.h - numbers and their bytes: byte orders, and loads and stores of host memory that are one
- * instruction where they are aligned.
+ * space/order.h - numbers and their bytes: byte orders, and loads and stores of host memory that
+ * are one instruction where they are aligned.
  */
 #ifndef SPACE_ORDER_H
 #define SPACE_ORDER_H

@@ -13,8 +13,8 @@
  *   reservation                    decode error    decode error    decode error
  *
  * Where memory or registers have no host memory (unbacked blocks), reads give zero and writes are
- * dropped, but recorded as dirty. Read-only is about memory: a callback decides for itself, wherever
- * its region shows.
+ * dropped, but recorded as dirty. Read-only is about memory: a callback decides for itself,
+ * wherever its region shows.
  */
 #ifndef SPACE_ROUTE_H
 #define SPACE_ROUTE_H
@@ -55,8 +55,8 @@ static inline uint64_t range_ram_offset(const struct range *range, uint64_t gpa)
 }
 
 /*
- * Is an access of @size_bytes at @gpa, where @range (or a hole: NULL) was found, nothing but host memory
- * that @direct (RANGE_DIRECT_*) allows to use? The question of every fast path.
+ * Is an access of @size_bytes at @gpa, where @range (or a hole: NULL) was found, nothing but host
+ * memory that @direct (RANGE_DIRECT_*) allows to use? The question of every fast path.
  */
 static inline bool range_is_direct(const struct range *range, uint32_t direct, uint64_t gpa,
                                    uint64_t size_bytes)
@@ -67,8 +67,8 @@ static inline bool range_is_direct(const struct range *range, uint32_t direct, u
 }
 
 /*
- * Record a write that has been stored to the range's block. Without a client that is a barrier to the
- * compiler and a load; gm_ram_dirty_mark() does the same again, and marks (ram/dirty.h).
+ * Record a write that has been stored to the range's block. Without a client that is a barrier to
+ * the compiler and a load; gm_ram_dirty_mark() does the same again, and marks (ram/dirty.h).
  */
 static inline void range_mark(const struct range *range, uint64_t gpa, uint64_t size_bytes)
 {
@@ -81,7 +81,10 @@ static inline void range_mark(const struct range *range, uint64_t gpa, uint64_t 
     }
 }
 
-/* Copy to, from a RAM device by aligned loads and stores of 1, 2, 4 and 8 bytes, in ascending order. */
+/*
+ * Copy to, from a RAM device by aligned loads and stores of 1, 2, 4 and 8 bytes, in ascending
+ * order.
+ */
 void registers_read(void *to, const void *registers, uint64_t size_bytes);
 void registers_write(void *registers, const void *from, uint64_t size_bytes);
 

@@ -1,9 +1,10 @@
 /*
- * space/translate.h - following IOMMUs: from an address in one space to where the access really goes.
+ * space/translate.h - following IOMMUs: from an address in one space to where the access really
+ * goes.
  *
- * An IOMMU's callback runs outside of read sections. It names another space, where a range may again
- * be an IOMMU, and so on; after IOMMU_DEPTH_MAX of them the access is denied, so that spaces which
- * translate into each other end.
+ * An IOMMU's callback runs outside of read sections. It names another space, where a range may
+ * again be an IOMMU, and so on; after IOMMU_DEPTH_MAX of them the access is denied, so that spaces
+ * which translate into each other end.
  */
 #ifndef SPACE_TRANSLATE_H
 #define SPACE_TRANSLATE_H
@@ -19,8 +20,8 @@
 #define NEED_WRITE (1u << 1)
 
 /*
- * An address that is being followed: in @view, which the open read section keeps, or whose reference
- * somebody has.
+ * An address that is being followed: in @view, which the open read section keeps, or whose
+ * reference somebody has.
  */
 struct place {
     const struct gm_view *view;
@@ -36,10 +37,10 @@ struct place {
 };
 
 /*
- * Ask an IOMMU region about an access at @offset in it, of which *size_bytes are clipped to the page that
- * the answer is about.
+ * Ask an IOMMU region about an access at @offset in it, of which size_bytes are clipped to the
+ * page that the answer is about.
  * Context: outside of a read section, with a reference on the region.
- * Return: OK, and where the access goes on: *space (the callback's to keep) and *gpa; or DENIED.
+ * Return: OK, and where the access goes on: space (the callback's to keep) and gpa; or DENIED.
  */
 struct iommu_access {
     struct gm_region *region;
@@ -89,9 +90,9 @@ static inline bool place_is_iommu(const struct place *place)
 enum gm_access place_follow(struct place *place);
 
 /*
- * Widen run_bytes over the ranges that follow, within size_bytes, as far as their host memory follows
- * the place's in one block and may be used in the same way. The place's own range is host memory.
- * Context: in the section of place_follow().
+ * Widen run_bytes over the ranges that follow, within size_bytes, as far as their host memory
+ * follows the place's in one block and may be used in the same way. The place's own range is host
+ * memory. Context: in the section of place_follow().
  */
 void place_extend(struct place *place);
 

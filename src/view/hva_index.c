@@ -32,7 +32,9 @@ struct heap {
     struct shown *items;
 };
 
-/* Does the range show host memory as memory? A ROM device outside romd mode answers with callbacks. */
+/*
+ * Does the range show host memory as memory? A ROM device outside romd mode answers with callbacks.
+ */
 static bool shows_memory(const struct range *range)
 {
     return range->hva != NULL &&
@@ -114,8 +116,8 @@ static void emit(struct hva_index *index, uint64_t first, uint64_t last, const s
 }
 
 /*
- * Sweep upwards over the host addresses. Each step emits one segment and either begins a range or ends
- * one, so there are never more than two segments a range.
+ * Sweep upwards over the host addresses. Each step emits one segment and either begins a range or
+ * ends one, so there are never more than two segments a range.
  */
 static void sweep(struct hva_index *index, struct heap *waiting, struct heap *active)
 {

@@ -3,9 +3,10 @@
  *
  * Several ranges may show the same host memory (aliases, or regions of one block), in pieces of any
  * length, so a search among ranges sorted by host address would not do: the range that begins last
- * before an address need not be the one that holds it. The index cuts the host addresses into segments
- * that do not overlap, each with the range of the lowest GPA that shows it; a lookup is one binary
- * search. It is made when first asked for and belongs to its view, like whose ranges it is immutable.
+ * before an address need not be the one that holds it. The index cuts the host addresses into
+ * segments that do not overlap, each with the range of the lowest GPA that shows it; a lookup is
+ * one binary search. It is made when first asked for and belongs to its view, like whose ranges it
+ * is immutable.
  */
 #ifndef VIEW_HVA_INDEX_H
 #define VIEW_HVA_INDEX_H

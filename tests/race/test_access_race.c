@@ -1,9 +1,10 @@
 /*
- * race/test_access_race.c - accesses of two threads beside a third one that edits the map without pause.
+ * race/test_access_race.c - accesses of two threads beside a third one that edits the map without
+ * pause.
  *
- * Whatever is committed: a number in RAM is never torn, an access of several bytes is answered by one view,
- * a device that is called is alive until it has returned, a store to memory that stays is not lost, and
- * what was released is not reached any more. Run it under ThreadSanitizer too.
+ * Whatever is committed: a number in RAM is never torn, an access of several bytes is answered by
+ * one view, a device that is called is alive until it has returned, a store to memory that stays is
+ * not lost, and what was released is not reached any more. Run it under ThreadSanitizer too.
  */
 #include "model/random.h"
 

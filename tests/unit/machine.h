@@ -1,6 +1,6 @@
 /*
- * unit/machine.h - a small machine for tests: one map, one address space of 2^64 bytes over one container,
- * and one-line helpers to put regions in it. Everything that fails fails the test.
+ * unit/machine.h - a small machine for tests: one map, one address space of 2^64 bytes over one
+ * container, and one-line helpers to put regions in it. Everything that fails fails the test.
  */
 #ifndef UNIT_MACHINE_H
 #define UNIT_MACHINE_H
@@ -55,7 +55,10 @@ static inline struct gm_ram *new_ram(uint64_t size_bytes)
     return ram;
 }
 
-/* Make a region of @options and show it at @gpa. The tree holds it; the pointer is borrowed from there. */
+/*
+ * Make a region of @options and show it at @gpa. The tree holds it; the pointer is borrowed from
+ * there.
+ */
 static inline struct gm_region *add_region(struct machine *machine, uint64_t gpa,
                                            struct gm_region_options options)
 {

@@ -1,6 +1,6 @@
 /*
- * unit/test_access.c - accesses of any length and kind across ranges: what each kind of region answers,
- * outcomes, dirty pages, compare and swap.
+ * unit/test_access.c - accesses of any length and kind across ranges: what each kind of region
+ * answers, outcomes, dirty pages, compare and swap.
  */
 #include "unit/echo.h"
 #include "unit/machine.h"

@@ -100,7 +100,10 @@ static void cache_offsets_past_its_size_are_decode_errors(void **state)
 
 static void cache_follows_what_is_committed(void **state)
 {
-    /* RAM gives way to other RAM, to ROM, to nothing, and comes back; the cache's old view does not stay. */
+    /*
+     * RAM gives way to other RAM, to ROM, to nothing, and comes back; the cache's old view does not
+     * stay.
+     */
     struct machine machine = machine_new();
     struct gm_ram *ram = new_ram(PAGE);
     struct gm_ram *other = new_ram(PAGE);

@@ -1,7 +1,8 @@
 /*
- * unit/test_callback.c - callbacks that change the map under the access that called them: each access ends
- * in the view in which it began, with everything alive that it still needs.
+ * unit/test_callback.c - callbacks that change the map under the access that called them: each
+ * access ends in the view in which it began, with everything alive that it still needs.
  */
+#include "base/rcu.h"
 #include "unit/echo.h"
 #include "unit/machine.h"
 
@@ -71,6 +72,7 @@ static enum gm_access mover_write(void *opaque, uint64_t offset, unsigned size_b
     mover->last_offset = offset;
     if (mover->writes == 1) {
         mover_act(mover);
+        rcu_drain(); /* what the access does not hold is gone now */
     }
     mover->released_in_callback += mover->released;
     return GM_ACCESS_OK;
@@ -109,7 +111,10 @@ static void access_callback_that_moves_its_region_ends_in_the_map_it_began_in(vo
 
 static void access_callback_that_covers_its_region_ends_in_the_map_it_began_in(void **state)
 {
-    /* RAM appears where the access is: the access goes on into the hole and the devices that were there. */
+    /*
+     * RAM appears where the access is: the access goes on into the hole and the devices that were
+     * there.
+     */
     struct machine machine;
     struct mover mover;
     struct gm_ram *ram = new_ram(PAGE);

@@ -1,6 +1,7 @@
 /*
- * unit/test_dispatch.c - accesses to callbacks: what is valid, what is split, what is widened. First a
- * table of single cases, then all combinations against a device that is modelled byte by byte.
+ * unit/test_dispatch.c - accesses to callbacks: what is valid, what is split, what is widened.
+ * First a table of single cases, then all combinations against a device that is modelled byte by
+ * byte.
  */
 #include "unit/machine.h"
 
@@ -34,7 +35,9 @@ static bool device_is_big(const struct device *device)
     return device->order == GM_ORDER_BIG;
 }
 
-/* The bytes in the order of their addresses, as the number that a bus of that order makes of them. */
+/*
+ * The bytes in the order of their addresses, as the number that a bus of that order makes of them.
+ */
 static uint64_t number_of(const uint8_t *bytes, unsigned size_bytes, bool big)
 {
     uint64_t value = 0;
@@ -129,7 +132,10 @@ struct split_case {
     struct call calls[4];
 };
 
-/* By hand from docs/devel/memory.rst and the rules of space/dispatch.h. The device holds 0x00 0x01 0x02 ... */
+/*
+ * By hand from docs/devel/memory.rst and the rules of space/dispatch.h. The device holds 0x00 0x01
+ * 0x02 ...
+ */
 static const struct split_case split_cases[] = {
     /* As it is. */
     {{0}, {0}, 0, false, 4, 4, 0x07060504, 0, 1, {{false, 4, 4, 0}}},
@@ -447,27 +453,28 @@ static void check_number(struct machine *machine, const struct combination *the,
     }
 }
 
-static void check_combination(const struct combination *the)
+static void check_combination(struct machine *machine, const struct combination *the)
 {
-    struct machine machine = machine_new();
     struct device device = {.order = the->order};
     struct gm_io_ops ops = device_ops(&device, the->valid, the->implemented);
+    struct gm_region *region = add_mmio(machine, DEVICE_GPA, DEVICE_BYTES, &ops, &device);
 
-    add_mmio(&machine, DEVICE_GPA, DEVICE_BYTES, &ops, &device);
     for (uint64_t offset = 0; offset <= 8; offset++) {
         for (unsigned size = 1; size <= 16; size++) {
-            check_long_access(&machine, the, &device, offset, size);
+            check_long_access(machine, the, &device, offset, size);
         }
         for (unsigned size = 1; size <= 8; size *= 2) {
-            check_number(&machine, the, &device, offset, size);
+            check_number(machine, the, &device, offset, size);
         }
     }
-    machine_free(&machine);
+    assert_int_equal(gm_region_del(machine->root, region, NULL), 0);
 }
 
 static void dispatch_every_combination_of_sizes_equals_byte_model(void **state)
 {
     /* All valid and implemented sizes, alignments and orders, all accesses up to 16 bytes. */
+    struct machine machine = machine_new();
+
     (void)state;
     for (unsigned code = 0; code < 4 * 4 * 4 * 4 * 8; code++) {
         uint8_t sizes[4];
@@ -482,8 +489,9 @@ static void dispatch_every_combination_of_sizes_equals_byte_model(void **state)
         the.valid = (struct gm_io_sizes){sizes[0], sizes[1], (code >> 8 & 1) != 0};
         the.implemented = (struct gm_io_sizes){sizes[2], sizes[3], (code >> 9 & 1) != 0};
         the.order = (code >> 10 & 1) != 0 ? GM_ORDER_BIG : GM_ORDER_LITTLE;
-        check_combination(&the);
+        check_combination(&machine, &the);
     }
+    machine_free(&machine);
 }
 
 /* ---- outcomes ---- */
@@ -557,7 +565,9 @@ static void dispatch_missing_callback_is_decode(void **state)
 
 static void dispatch_guest_order_is_the_maps(void **state)
 {
-    /* A region and a load in guest order agree, whichever it is; other orders see the difference. */
+    /*
+     * A region and a load in guest order agree, whichever it is; other orders see the difference.
+     */
     (void)state;
     for (int big = 0; big < 2; big++) {
         struct gm_map_options options = {.size = sizeof(options), .guest_big_endian = big};

@@ -130,7 +130,9 @@ static void iommu_permissions_are_checked_by_direction(void **state)
 
 static void iommu_that_leads_to_itself_is_denied_in_the_end(void **state)
 {
-    /* 16 pages on is 16 pages on: denied after a bounded number of questions, whatever the access. */
+    /*
+     * 16 pages on is 16 pages on: denied after a bounded number of questions, whatever the access.
+     */
     struct iommu iommu = {.pages = {16, 17, 18, 19, 20, 21, 22, 23}};
     struct gm_ram *ram;
     struct machine machine = iommu_machine(&ram, &iommu);

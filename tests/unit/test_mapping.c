@@ -42,7 +42,10 @@ static void assert_refused(struct machine *machine, uint64_t gpa, bool is_write,
 
 static void mapping_of_ram_is_its_host_memory(void **state)
 {
-    /* As far as it is contiguous; what was written becomes dirty when it ends, what was read does not. */
+    /*
+     * As far as it is contiguous; what was written becomes dirty when it ends, what was read does
+     * not.
+     */
     struct machine machine = machine_new();
     struct gm_ram *ram = new_ram(16 * PAGE);
     uint8_t *memory = gm_ram_hva(ram);
@@ -76,7 +79,9 @@ static void mapping_of_ram_is_its_host_memory(void **state)
 
 static void mapping_goes_on_into_ranges_that_follow_in_the_same_block(void **state)
 {
-    /* Over a region's end into the next one, but not into another block, or a gap in host memory. */
+    /*
+     * Over a region's end into the next one, but not into another block, or a gap in host memory.
+     */
     struct machine machine = machine_new();
     struct gm_ram *ram = new_ram(8 * PAGE);
     struct gm_ram *other = new_ram(PAGE);
@@ -101,7 +106,10 @@ static void mapping_goes_on_into_ranges_that_follow_in_the_same_block(void **sta
 
 static void mapping_keeps_memory_alive_that_is_removed_meanwhile(void **state)
 {
-    /* The region goes, its owner drops the block, the space ends: the memory is there until the unmap. */
+    /*
+     * The region goes, its owner drops the block, the space ends: the memory is there until the
+     * unmap.
+     */
     struct machine machine = machine_new();
     struct gm_ram *ram = new_ram(PAGE);
     struct gm_region *region = add_memory(&machine, GM_REGION_RAM, 0, PAGE, ram, 0);
@@ -212,7 +220,9 @@ static void mapping_bounces_at_most_64_kib_of_a_space_at_a_time(void **state)
 
 static void mapping_bounce_outlives_the_space(void **state)
 {
-    /* Freed while mapped: the write back is an error of decoding, or ends normally, but no crash. */
+    /*
+     * Freed while mapped: the write back is an error of decoding, or ends normally, but no crash.
+     */
     struct machine machine = machine_new();
     struct port port = {0};
     struct gm_space *space;
