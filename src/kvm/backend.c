@@ -205,6 +205,8 @@ struct gm_backend_options kvm_backend_options(const struct kvm_backend *backend,
     return (struct gm_backend_options){
         .size = sizeof(struct gm_backend_options),
         .max_slots = fewer ? max_slots : features->max_slots,
+        /* KVM_MEM_MAX_NR_PAGES is 2^31 - 1: below it by a power of two. */
+        .slot_span_bytes = (uint64_t)sysconf(_SC_PAGESIZE) << 30,
         .page_bytes = (uint32_t)sysconf(_SC_PAGESIZE),
         .no_readonly = !features->readonly_slots,
         .no_join = !features->join_works,

@@ -73,9 +73,7 @@ static int apply_size(struct edit *edit)
     struct gm_region *region = edit->region;
 
     if (edit->to.size > GM_SIZE_2_64 ||
-        (region->ram != NULL && (edit->to.size >= GM_SIZE_2_64 ||
-                                 !range_holds(0, gm_ram_size(region->ram), region->ram_offset,
-                                              (uint64_t)edit->to.size)))) {
+        (region->ram != NULL && !region_fits_ram(region->ram, region->ram_offset, edit->to.size))) {
         return -EINVAL;
     }
     edit->from.size = region->size;

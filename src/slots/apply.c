@@ -75,7 +75,9 @@ static int eventfd_call(struct gm_slots *slots, const struct gm_eventfd *eventfd
  */
 static void drain(struct gm_slots *slots, const struct slot *slot)
 {
-    (void)slots_fetch_log(slots, slot, slot_span(slot));
+    if (slots_fetch_log(slots, slot, slot_span(slot)) != 0) {
+        slots_mark_all(slot, slot_span(slot));
+    }
 }
 
 static int slot_call(struct gm_slots *slots, const struct plan_op *op)

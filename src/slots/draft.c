@@ -43,11 +43,13 @@ struct plan_section section_of_slot(const struct slot *slot)
     };
 }
 
-bool section_continues(const struct plan_section *section, const struct plan_section *next)
+bool section_continues(const struct plan_section *section, const struct plan_section *next,
+                       const struct plan_limits *limits)
 {
     uint64_t size_bytes = (uint64_t)span_size(section->span);
 
-    return section->span.end == next->span.start && section->ram == next->ram &&
+    return section->span.end == next->span.start &&
+           next->span.start % draft_border_unit(limits) != 0 && section->ram == next->ram &&
            section->ram_offset + size_bytes == next->ram_offset && section->flags == next->flags;
 }
 

@@ -56,8 +56,16 @@ struct plan_section section_clip(const struct plan_section *section, struct span
 /* What a slot shows. */
 struct plan_section section_of_slot(const struct slot *slot);
 
-/* Does @next begin where @section ends, in guest and in block, with the same flags? */
-bool section_continues(const struct plan_section *section, const struct plan_section *next);
+/* What no slot crosses a multiple of: the size of a slot has 64 bits. */
+static inline pos_t draft_border_unit(const struct plan_limits *limits)
+{
+    return limits->slot_span_bytes != 0 ? limits->slot_span_bytes : (pos_t)1 << 63;
+}
+
+/* May one slot hold both: does @next begin where @section ends, in guest and in block, with the same
+ * flags, and not at a border that slots do not cross? */
+bool section_continues(const struct plan_section *section, const struct plan_section *next,
+                       const struct plan_limits *limits);
 
 /* Order of entries, and of runs, by address: for qsort(). */
 int draft_compare_entries(const void *a, const void *b);

@@ -96,7 +96,7 @@ static void fill_row(struct row *row)
     }
     for (size_t i = 0; i + 1 < row->count; i++) {
         row->items[i].can_link =
-            section_continues(&row->items[i].section, &row->items[i + 1].section);
+            section_continues(&row->items[i].section, &row->items[i + 1].section, draft->limits);
     }
 }
 

@@ -73,18 +73,15 @@ int slots_fetch_log(struct gm_slots *slots, const struct slot *slot, struct span
     uint64_t first_page = ((uint64_t)meet.start - slot->shown.gpa) / page_bytes;
     uint64_t page_count = (uint64_t)span_size(meet) / page_bytes;
     uint64_t words = words_for(slot_page_count(slots, slot));
+    int rc;
 
     if (slots->ops.log_fetch == NULL) {
         return 0;
     }
     memset(slots->bitmap, 0, words * sizeof(*slots->bitmap));
-    if (slots->ops.log_fetch(slots->opaque, &slot->shown, first_page, page_count, slots->bitmap) !=
-        0) {
-        slots_mark_all(slot, span);
-        return -EIO;
-    }
-    merge(slots, slot);
-    return 0;
+    rc = slots->ops.log_fetch(slots->opaque, &slot->shown, first_page, page_count, slots->bitmap);
+    merge(slots, slot); /* also after a failure: what it has cleared by then is in the bitmap */
+    return rc == 0 ? 0 : -EIO;
 }
 
 int slots_log_sync(void *opaque, const struct gm_section *section)

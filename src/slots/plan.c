@@ -212,20 +212,23 @@ static int judge_entries(struct draft *draft)
     return 0;
 }
 
+/* Cut where slots must not cross, and add. */
 static int add_fragment(struct draft *draft, const struct plan_section *section, struct span span,
                         const void *origin)
 {
-    struct draft_run *fragment;
+    pos_t unit = draft_border_unit(draft->limits);
 
-    if (span_is_empty(span)) {
-        return 0;
+    while (!span_is_empty(span)) {
+        struct span part = {span.start, pos_min(span.end, (span.start / unit + 1) * unit)};
+        struct draft_run *fragment = draft_append(draft, &draft->fragments, sizeof(*fragment));
+
+        if (fragment == NULL) {
+            return -ENOMEM;
+        }
+        fragment->section = section_clip(section, part);
+        fragment->origin = origin;
+        span.start = part.end;
     }
-    fragment = draft_append(draft, &draft->fragments, sizeof(*fragment));
-    if (fragment == NULL) {
-        return -ENOMEM;
-    }
-    fragment->section = section_clip(section, span);
-    fragment->origin = origin;
     return 0;
 }
 
@@ -300,9 +303,9 @@ static int fragment_remains(struct draft *draft)
  * one did.
  */
 static bool may_extend(const struct draft_run *run, const struct draft_run *fragment,
-                       const struct slot *before)
+                       const struct slot *before, const struct plan_limits *limits)
 {
-    return section_continues(&run->section, &fragment->section) &&
+    return section_continues(&run->section, &fragment->section, limits) &&
            (run->origin == fragment->origin || before != NULL);
 }
 
@@ -332,7 +335,7 @@ static int build_runs(struct draft *draft)
             before = start < border ? entries[entry].slot : NULL;
             begins_slot = start == border;
         }
-        if (run != NULL && may_extend(run, fragment, before) &&
+        if (run != NULL && may_extend(run, fragment, before, draft->limits) &&
             !(draft->limits->no_join && begins_slot && run->had_slot)) {
             run->section.span.end = fragment->section.span.end;
             run->origin = fragment->origin;

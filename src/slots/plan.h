@@ -45,6 +45,7 @@ struct plan_changes {
 
 struct plan_limits {
     uint32_t page_bytes;
+    uint64_t slot_span_bytes; /* no slot crosses a multiple of it; a power of two; 0: 2^63 */
     bool no_readonly;
     bool no_join;
     bool no_destroy;

@@ -101,6 +101,11 @@ static int check_options(struct gm_backend_options *options, struct gm_diag *dia
         return diag_set(diag, -EINVAL, "%u slots are more than the %u that can be numbered",
                         options->max_slots, GM_SLOT_NUMBERS_MAX);
     }
+    if (options->slot_span_bytes != 0 && (!is_power_of_two(options->slot_span_bytes) ||
+                                          options->slot_span_bytes < options->page_bytes)) {
+        return diag_set(diag, -EINVAL, "slots cannot be kept within 0x%llx bytes",
+                        (unsigned long long)options->slot_span_bytes);
+    }
     if (!is_power_of_two(options->page_bytes) || options->page_bytes < MIN_PAGE_BYTES) {
         return diag_set(diag, -EINVAL, "a page of %u bytes is not a power of two from %u on",
                         options->page_bytes, MIN_PAGE_BYTES);
@@ -123,6 +128,7 @@ static int slots_new(const struct gm_backend_options *options, const struct gm_b
     slots->opaque = opaque;
     slots->limits = (struct plan_limits){
         .page_bytes = options->page_bytes,
+        .slot_span_bytes = options->slot_span_bytes,
         .no_readonly = options->no_readonly,
         .no_join = options->no_join,
         .no_destroy = options->no_destroy,

@@ -79,7 +79,7 @@ int slots_reserve_log(struct gm_slots *slots, const struct slot *slot);
 /*
  * Bring the log of a logged slot, as far as it meets @span, into its block's record. Room is
  * reserved.
- * Return: 0; -EIO the log could not be read, so all pages of @span are marked.
+ * Return: 0; -EIO the log could not be read, at least in part: the rest is still to be fetched.
  */
 int slots_fetch_log(struct gm_slots *slots, const struct slot *slot, struct span span);
 
