@@ -90,6 +90,24 @@ static void end_replay(struct replay *replay)
     free(replay->below_text);
 }
 
+/* RAM blocks do not grow: each is made for the largest size that a step gives its region. */
+static void note_sizes(struct replay *replay, const struct steps *steps)
+{
+    size_t i;
+
+    for (i = 0; i < steps->count; i++) {
+        const struct step *step = &steps->list[i];
+        struct mapfile_region *record = NULL;
+
+        if (step->kind == STEP_SET && step->attribute == SET_SIZE) {
+            record = mapfile_find(&replay->mapfile, step->id);
+        }
+        if (record != NULL && step->value > record->largest_size) {
+            record->largest_size = step->value;
+        }
+    }
+}
+
 static int read_all(struct replay *replay, struct steps *steps, struct lines *lines)
 {
     bool has_step;
@@ -97,7 +115,11 @@ static int read_all(struct replay *replay, struct steps *steps, struct lines *li
     if (mapfile_read(&replay->mapfile, lines, MAPFILE_END_AT_STEP, &has_step) != 0) {
         return -1;
     }
-    return has_step ? steps_read(steps, lines) : 0;
+    if (has_step && steps_read(steps, lines) != 0) {
+        return -1;
+    }
+    note_sizes(replay, steps);
+    return 0;
 }
 
 int cmd_replay(int argc, char **argv)

@@ -75,7 +75,18 @@ static enum gm_region_kind kind_of(const struct mapfile_region *record)
     return (record->flags & MAPFILE_TERMINATES) != 0 ? GM_REGION_MMIO : GM_REGION_CONTAINER;
 }
 
-/* What only some kinds have. Blocks have one page at least; the region on it may be of size 0. */
+/* A block has one byte at least, and 2^63 at most: no more can be recorded as dirty. */
+static uint64_t block_bytes(const struct mapfile_region *record)
+{
+    gm_size_t most = GM_SIZE_2_64 / 2;
+
+    if (record->largest_size == 0) {
+        return 1;
+    }
+    return (uint64_t)(record->largest_size < most ? record->largest_size : most);
+}
+
+/* What only some kinds have. */
 static int fill_kind(struct mapfile_region *record, const struct gm_allocator *allocator,
                      struct gm_region_options *options, struct gm_diag *diag)
 {
@@ -100,8 +111,7 @@ static int fill_kind(struct mapfile_region *record, const struct gm_allocator *a
     default:
         break;
     }
-    result = gm_ram_new_unbacked(record->size != 0 ? (uint64_t)record->size : 1, allocator,
-                                 &record->ram, diag);
+    result = gm_ram_new_unbacked(block_bytes(record), allocator, &record->ram, diag);
     options->ram = record->ram;
     return result;
 }

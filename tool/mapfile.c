@@ -60,9 +60,6 @@ static int check_flags(const struct lines *lines, const struct mapfile_region *r
         (is_rom_device && (region->flags & MAPFILE_RAM_DEVICE) != 0)) {
         return lines_error(lines, "FLAGS: of D, O and i a region has one; i has no M");
     }
-    if ((is_ram || is_rom_device) && region->size > GM_SIZE_2_64 / 2) {
-        return lines_error(lines, "SIZE: RAM has 2^63 bytes at most");
-    }
     return 0;
 }
 
@@ -77,6 +74,7 @@ static int read_region(struct mapfile *mapfile, struct lines *lines)
         take_flags(lines, &region.flags) != 0 || check_flags(lines, &region) != 0) {
         return -1;
     }
+    region.largest_size = region.size;
     region.name = take_rest(lines);
     mapfile->regions = tool_reserve(mapfile->regions, &mapfile->region_capacity,
                                     mapfile->region_count + 1, sizeof(region));

@@ -33,6 +33,7 @@ struct mapfile_region {
     uint32_t flags; /* MAPFILE_* */
     uint64_t addr;
     gm_size_t size;
+    gm_size_t largest_size; /* that edits will give it: its RAM block has a record for as much */
     int32_t priority;
     char *name;
     unsigned long line;

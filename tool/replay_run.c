@@ -152,16 +152,50 @@ static int run_slots(struct replay *replay, const struct step *step)
 
 /* ---- dirty pages ---- */
 
+/*
+ * Fill [first, last] with zeros, range by range of the present view. Only logged RAM remembers it; of
+ * anything else one byte says what becomes of a write. Returns the pieces' outcomes or-ed.
+ */
+static unsigned fill(struct gm_space *space, uint64_t first, uint64_t last)
+{
+    struct gm_view *view = gm_view_get(space);
+    struct gm_section section;
+    gm_size_t shown_bytes = 0;
+    unsigned outcome = GM_ACCESS_OK;
+    size_t i;
+
+    for (i = 0; gm_view_at(view, i, &section); i++) {
+        uint64_t start = section.gpa > first ? section.gpa : first;
+        uint64_t end = section.last < last ? section.last : last;
+
+        if (start <= end) {
+            uint64_t piece_bytes = section.log_mask != 0 ? end - start + 1 : 1;
+
+            outcome |= gm_fill(space, start, 0, piece_bytes, (struct gm_attrs){0});
+            shown_bytes += (gm_size_t)(end - start) + 1;
+        }
+    }
+    gm_view_put(view);
+    return shown_bytes == (gm_size_t)(last - first) + 1 ? outcome : outcome | GM_ACCESS_DECODE;
+}
+
 /* The worst of what the write's pieces came to. */
 static int run_write(struct replay *replay, const struct step *step)
 {
     struct gm_space *space = find_space(replay, step->space);
-    enum gm_access outcome;
+    uint64_t first = (uint64_t)step->value;
+    uint64_t last =
+        first + (step->length_bytes - 1); /* below first: it wraps, as bus addresses do */
+    unsigned outcome;
 
     if (space == NULL) {
         return -ENOENT;
     }
-    outcome = gm_fill(space, (uint64_t)step->value, 0, step->length_bytes, (struct gm_attrs){0});
+    if (step->length_bytes == 0) {
+        return 0;
+    }
+    outcome = first <= last ? fill(space, first, last)
+                            : fill(space, first, UINT64_MAX) | fill(space, 0, last);
     if ((outcome & GM_ACCESS_DECODE) != 0) {
         return -EFAULT;
     }

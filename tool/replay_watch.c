@@ -14,6 +14,7 @@ struct watcher {
     struct replay *replay;
     char *name;
     struct gm_listener *listener;
+    bool has_begun; /* `begin` is written, its commit or abort not yet */
 };
 
 static FILE *below(const struct watcher *watcher)
@@ -64,6 +65,7 @@ static void watch_begin(void *opaque)
 {
     struct watcher *watcher = opaque;
 
+    watcher->has_begun = true;
     fprintf(below(watcher), "%s begin\n", watcher->name);
 }
 
@@ -71,6 +73,7 @@ static void watch_commit(void *opaque)
 {
     struct watcher *watcher = opaque;
 
+    watcher->has_begun = false;
     fprintf(below(watcher), "%s commit\n", watcher->name);
 }
 
@@ -78,7 +81,10 @@ static void watch_abort(void *opaque)
 {
     struct watcher *watcher = opaque;
 
-    fprintf(below(watcher), "%s abort\n", watcher->name);
+    if (watcher->has_begun) { /* else it has only prepared, which is not written either */
+        fprintf(below(watcher), "%s abort\n", watcher->name);
+    }
+    watcher->has_begun = false;
 }
 
 static void watch_del(void *opaque, const struct gm_section *section)

@@ -95,6 +95,9 @@ static inline struct span region_span(const struct gm_region *region)
 /* The clients that log it: its own and the map's. 0 without RAM. Under the lock. */
 uint32_t region_effective_log_mask(const struct gm_region *region);
 
+/* Is there memory of the block for all of a region? An unbacked block has no end. */
+bool region_fits_ram(const struct gm_ram *ram, uint64_t ram_offset, gm_size_t size);
+
 /* Children: keeps the parent's index, its count of enabled ones, uses and references right. */
 void region_attach(struct map_locked locked, struct gm_region *parent, struct gm_region *child);
 void region_detach(struct map_locked locked, struct gm_region *child);

@@ -119,7 +119,6 @@ BAD = [
     ("region_flag_twice", "flat", "region 2 0 0 0 ETE x\n", 3, "'E'"),
     ("region_without_flags", "flat", "region 2 0 0 0\n", 3, "FLAGS"),
     ("region_two_contents", "flat", "region 2 0 0 0 ETMi x\n", 3, "FLAGS"),
-    ("region_too_much_ram", "flat", "region 2 0 8000000000000001 0 ETM x\n", 3, "SIZE"),
     ("region_id_twice", "flat", "# comment\n\nregion 1 0 0 0 E x\n", 5, "region 1"),
     ("alias_of_nothing", "flat", "alias 0 7 0\n", 3, "region 7"),
     ("alias_by_nothing", "flat", "alias 7 0 0\n", 3, "region 7"),
