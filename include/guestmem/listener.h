@@ -115,8 +115,8 @@ GM_MUST_CHECK int gm_listener_unregister(struct gm_listener *listener, struct gm
  * Bring the dirty pages that hypervisors and devices hold for [offset, offset + size) of a region, in
  * every space that shows it, into its block's record. Call it before a harvest.
  * Context: any thread but a listener's callback; takes the commit lock.
- * Return: 0; -EDEADLK; -EINVAL region without RAM; -EIO a log could not be read: its pages have been
- * marked dirty as a whole.
+ * Return: 0; -EDEADLK; -EINVAL region without RAM; -EIO a log could not be read: call again before
+ * relying on the record. (A log that ends unread marks all of its pages.)
  */
 GM_MUST_CHECK int gm_region_log_sync(struct gm_region *region, uint64_t offset_bytes,
                                      gm_size_t size_bytes);

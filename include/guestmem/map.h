@@ -30,8 +30,11 @@ GM_MUST_CHECK int gm_map_new(const struct gm_map_options *options, struct gm_map
 /*
  * Give up the map: its spaces and listeners end without being told, regions are detached from each
  * other and those which nobody else holds are released. Regions that the caller or a reader still
- * holds stay valid until put; the map's memory itself goes with the last of them.
- * Context: no reader, access or transaction of this map in progress in another thread.
+ * holds stay valid until put; the map's memory itself goes with the last of them. So do views, caches,
+ * mappings and transactions until they end: a commit is -EIO, a bounce buffer is not written back
+ * (GM_ACCESS_DECODE).
+ * Context: no reader, access or transaction of this map in progress in another thread; not from a
+ * listener's callback.
  */
 void gm_map_free(struct gm_map *map);
 

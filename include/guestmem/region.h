@@ -40,6 +40,13 @@ enum gm_order {
     GM_ORDER_GUEST, /* what gm_map_options.guest_big_endian says */
 };
 
+/* Sizes of accesses, in bytes; @unaligned: also at offsets that are no multiples of the size. */
+struct gm_io_sizes {
+    uint8_t min_bytes;
+    uint8_t max_bytes;
+    bool unaligned;
+};
+
 /*
  * An MMIO region's callbacks. @offset is from the region's start. @value holds the access's bytes as
  * a number in the region's `order`; read has to set it. No lock is held and no read section is open:
@@ -57,11 +64,7 @@ struct gm_io_ops {
                     struct gm_attrs attrs);
     enum gm_order order;
     /* What the guest may do: others are GM_ACCESS_DECODE. Powers of two; 0: from 1, to 8 bytes. */
-    struct gm_io_sizes {
-        uint8_t min_bytes;
-        uint8_t max_bytes;
-        bool unaligned;
-    } valid;
+    struct gm_io_sizes valid;
     /* What the callbacks take: others are split, or widened, into these. 0: from 1, to 4. */
     struct gm_io_sizes implemented;
     /*

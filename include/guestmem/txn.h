@@ -101,7 +101,8 @@ GM_MUST_CHECK int gm_txn_del_eventfd(struct gm_txn *txn, struct gm_region *regio
                                      const struct gm_eventfd *eventfd);
 
 /*
- * Give an address space another root (NULL: none). Part of the transaction like any other edit.
+ * Give an address space another root (NULL: none). Part of the transaction like any other edit. The
+ * space is borrowed: it ends after the transaction.
  */
 GM_MUST_CHECK int gm_txn_set_root(struct gm_txn *txn, struct gm_space *space,
                                   struct gm_region *root);

@@ -29,8 +29,8 @@ struct gm_map {
     bool closed; /* gm_map_free() was called: nothing can be edited any more */
 
     struct gm_region *regions; /* all that live, for teardown; by gm_region.next_in_map */
-    uint64_t region_count;
     _Atomic(struct gm_region *) graveyard;
+    atomic_uint burials;   /* threads that have taken the dead out and still release them */
     uint32_t log_all_mask; /* clients that log every region */
 
     struct hub *hub; /* spaces, cells and listeners: space/'s, opaque here */
@@ -59,7 +59,13 @@ static inline void map_get(struct gm_map *map)
 /* Drop a reference; the last one frees the map's memory. */
 void map_put(struct gm_map *map);
 
-/* Bury the dead if the lock is free now; else its holder does when it drops the lock. */
+/*
+ * Bury the dead if the lock is free now; else its holder does when it drops the lock. From inside a
+ * release callback: whoever called that does, so that releases which lead to releases cost no stack.
+ */
 void map_bury(struct gm_map *map);
+
+/* Wait until all that are dead by now have been released, by whomever. Not from a callback. */
+void map_wait_buried(struct gm_map *map);
 
 #endif

@@ -301,7 +301,8 @@ int gm_region_log_sync(struct gm_region *region, uint64_t offset_bytes, gm_size_
     last = size_bytes - 1 > UINT64_MAX - offset_bytes ? UINT64_MAX
                                                       : offset_bytes + (uint64_t)(size_bytes - 1);
     locked = map_lock(map);
-    for (space = map->hub->spaces; space != NULL; space = space->next) {
+    space = map->closed ? NULL : map->hub->spaces; /* a map that was given up has none */
+    for (; space != NULL; space = space->next) {
         int one = sync_space(space, region, offset_bytes, last);
 
         result = result == 0 ? one : result;

@@ -117,7 +117,8 @@ void gm_map_free(struct gm_map *map)
 void gm_map_quiesce(struct gm_map *map)
 {
     rcu_drain();
-    map_bury(map);
+    map_wait_buried(map);
+    rcu_drain(); /* what the burials have deferred: dirty records */
 }
 
 void gm_map_stats(const struct gm_map *map, struct gm_map_stats *stats)

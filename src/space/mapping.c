@@ -64,6 +64,15 @@ static void bounce_free(struct bounce *bounce)
     space_put(space);
 }
 
+/* A map that was given up shows nothing any more: with its cells, the space's view is gone. */
+static enum gm_access write_back(const struct bounce *bounce, uint64_t size_bytes)
+{
+    if (bounce->space->map->closed) {
+        return GM_ACCESS_DECODE;
+    }
+    return gm_write(bounce->space, bounce->gpa, bounce->data, size_bytes, bounce->attrs);
+}
+
 /* 0; -EAGAIN; -ENOMEM. Takes a reference on the space. */
 static int bounce_new(struct gm_space *space, uint64_t size_bytes, struct bounce **bounce)
 {
@@ -255,8 +264,7 @@ enum gm_access gm_unmap(struct gm_mapping *mapping, uint64_t accessed_bytes)
     }
     if (bounce != NULL) {
         if (bounce->is_write && accessed_bytes > 0) {
-            result =
-                gm_write(bounce->space, bounce->gpa, bounce->data, accessed_bytes, bounce->attrs);
+            result = write_back(bounce, accessed_bytes);
         }
         bounce_free(bounce);
     }

@@ -11,6 +11,15 @@
 
 #define PORT_SPACE_BYTES 0x10000u
 
+/* Can it be blocked and sent? Sets take no number that does not exist or is the C library's own. */
+static bool is_usable_signal(int number)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    return sigaddset(&set, number) == 0 && number != SIGKILL && number != SIGSTOP;
+}
+
 static int check_options(const struct gm_vm_options *options, struct gm_diag *diag)
 {
     int signal_number;
@@ -23,8 +32,7 @@ static int check_options(const struct gm_vm_options *options, struct gm_diag *di
                         sizeof(*options));
     }
     signal_number = options->kick_signal;
-    if (signal_number < 0 || signal_number > SIGRTMAX || signal_number == SIGKILL ||
-        signal_number == SIGSTOP) {
+    if (signal_number != 0 && !is_usable_signal(signal_number)) {
         return diag_set(diag, -EINVAL, "signal %d cannot be used as kick_signal", signal_number);
     }
     return 0;

@@ -48,7 +48,7 @@ static void open_missing_device_returns_enoent(void **state)
 static void open_bad_options_returns_einval(void **state)
 {
     /* Sizes of another library, signals that cannot be blocked. */
-    const int bad_signals[] = {-1, SIGKILL, SIGSTOP, 1000};
+    const int bad_signals[] = {-1, SIGKILL, SIGSTOP, 1000, 32, SIGRTMIN - 1};
     struct gm_vm_options options = {.size = sizeof(options) - 1};
     struct gm_diag diag = {0};
     struct gm_vm *vm;
@@ -57,7 +57,7 @@ static void open_bad_options_returns_einval(void **state)
     assert_int_equal(gm_vm_open(&options, &vm, &diag), -EINVAL);
     assert_int_equal(diag.code, -EINVAL);
     options.size = sizeof(options);
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < sizeof(bad_signals) / sizeof(bad_signals[0]); i++) {
         options.kick_signal = bad_signals[i];
         assert_int_equal(gm_vm_open(&options, &vm, NULL), -EINVAL);
         assert_int_equal(gm_vm_attach(0, 0, &options, &vm, NULL), -EINVAL);
