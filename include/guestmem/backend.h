@@ -57,7 +57,8 @@ struct gm_backend_ops {
     /* The dirty pages of a logged slot since the last call, into @bitmap (bit N of word N/64 is the
      * slot's page N); cleared in the hypervisor for pages of [first_page, first_page + page_count),
      * others may be reported again. If it fails, what it did clear is in @bitmap, and the rest is
-     * reported by the next call. NULL: no logs. */
+     * reported by the next call. NULL: the hypervisor keeps no logs, so that all of a logged slot
+     * counts as written. */
     int (*log_fetch)(void *opaque, const struct gm_slot *slot, uint64_t first_page,
                      uint64_t page_count, uint64_t *bitmap);
     /* NULL: the region's callback does the eventfd's work. @address is absolute. */
@@ -72,9 +73,9 @@ struct gm_backend_options {
     const struct gm_allocator *allocator; /* for slots and plans, copied; NULL for malloc */
     uint32_t max_slots;                   /* at most GM_SLOT_NUMBERS_MAX; 0: 32764 */
     uint64_t slot_span_bytes; /* no slot crosses a multiple of it; a power of two; 0: 2^63 */
-    uint32_t page_bytes;                  /* a power of two, 4096 or more; 0: 4096 */
-    bool no_readonly;                     /* no read-only slots: ROM is served by access */
-    bool no_join;                         /* a memory that was split must not be joined again */
+    uint32_t page_bytes;      /* a power of two, 4096 or more; 0: 4096 */
+    bool no_readonly;         /* no read-only slots: ROM is served by access */
+    bool no_join;             /* a memory that was split must not be joined again */
     bool no_destroy; /* slots cannot be deleted: a map that needs it is refused (-EOPNOTSUPP) */
     bool needs_hva;  /* unbacked RAM cannot be mapped: a map with it is refused (-EINVAL) */
 };

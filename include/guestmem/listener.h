@@ -82,7 +82,7 @@ struct gm_listener_ops {
      * done by then is undo's to take back. A failing undo (-errno) breaks the map. */
     int (*apply)(void *opaque, struct gm_diag *diag);
     int (*undo)(void *opaque);
-    void (*settle)(void *opaque);
+    void (*settle)(void *opaque); /* of a listener that has apply */
 
     /* On demand: bring what the hypervisor or device logged for [section] into its block's record. */
     int (*log_sync)(void *opaque, const struct gm_section *section);

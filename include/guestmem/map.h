@@ -41,7 +41,8 @@ void gm_map_free(struct gm_map *map);
 /*
  * Wait until every reader that began before has ended and each region that nobody reaches any more
  * has had its release callback. Never needed for correctness of memory; useful before dlclose() and
- * in tests.
+ * in tests. With @map NULL: until what all maps had deferred by now is done; after the last
+ * gm_map_free() this is what makes it safe to unload the library, or to end an allocator.
  * Context: not from a callback of any kind, nor inside gm_view_get()..put; blocks.
  */
 void gm_map_quiesce(struct gm_map *map);

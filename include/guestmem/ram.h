@@ -39,8 +39,8 @@ GM_MUST_CHECK int gm_ram_new_memfd(const char *name, uint64_t size_bytes,
 /*
  * Make a block that has a size and a dirty record but no host memory: for planning and inspecting
  * maps that this machine could not hold. Loads give zero, stores are dropped but recorded as dirty;
- * gm_ram_hva() is NULL and no hypervisor maps it. A region of it may be larger than the block: what
- * lies past the block's end is memory, too, but has no dirty record.
+ * gm_ram_hva() is NULL and no hypervisor maps it. A region that begins at its start may be larger than the block:
+ * what lies past the block's end is memory, too, but has no dirty record.
  * Return: 0; -EINVAL size 0 or above 2^63; -ENOMEM.
  */
 GM_MUST_CHECK int gm_ram_new_unbacked(uint64_t size_bytes, const struct gm_allocator *allocator,

@@ -77,9 +77,11 @@ struct gm_io_ops {
 
 /* What an IOMMU region answers for one access. */
 struct gm_iommu_entry {
-    struct gm_space *space; /* where the access goes on; NULL denies it */
-    uint64_t translated;    /* address there of the first byte of the translated page */
-    uint64_t page_mask;     /* page size - 1: the entry holds for addr & ~page_mask */
+    /* Where the access goes on; NULL denies it. It must not end before gm_map_quiesce() has returned
+     * after translate named it for the last time: an access may be on its way there. */
+    struct gm_space *space;
+    uint64_t translated; /* address there of the first byte of the translated page */
+    uint64_t page_mask;  /* page size - 1: the entry holds for addr & ~page_mask */
     bool can_read;
     bool can_write;
 };
@@ -120,7 +122,7 @@ struct gm_region_options {
  * @region: out; the caller owns one reference.
  * Context: any thread; takes the map's lock for a moment.
  * Return: 0; -EINVAL an option that the kind does not have or lacks, size above 2^64, region beyond
- * its block's end, target of another map; -EDEADLK from a listener's callback; -ENOMEM.
+ * its block's end, target of another map, or the map was given up; -EDEADLK from a listener's callback; -ENOMEM.
  */
 GM_MUST_CHECK int gm_region_new(struct gm_map *map, const struct gm_region_options *options,
                                 struct gm_region **region, struct gm_diag *diag);

@@ -29,15 +29,18 @@ GM_MUST_CHECK int gm_space_new(struct gm_map *map, const char *name, struct gm_r
  * End an address space. Its own listeners have to be gone (-EBUSY); listeners of all spaces are told
  * its view as dels. Accesses in other threads may still be under way: they end normally, and later
  * ones through pointers that the caller kept are the caller's error.
- * Context: as gm_txn_commit(). Return: 0; -EBUSY; -EDEADLK; -ENOMEM; -EIO.
+ * Context: as gm_txn_commit(). Return: 0; -EBUSY; -EDEADLK; -ENOMEM; what a listener of all spaces
+ * returned.
  */
 GM_MUST_CHECK int gm_space_free(struct gm_space *space, struct gm_diag *diag);
 
+/* What was given at the making. The name is borrowed until the space ends. */
 const char *gm_space_name(const struct gm_space *space);
 
 /* The number given in the order of making, from 0; it is not used again. */
 unsigned gm_space_index(const struct gm_space *space);
 
+/* The map it belongs to; borrowed. */
 struct gm_map *gm_space_map_of(const struct gm_space *space);
 
 /* A region's visible piece in an address space: one range of a flat view. */

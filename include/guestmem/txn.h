@@ -83,10 +83,10 @@ GM_MUST_CHECK int gm_txn_set_log_all(struct gm_txn *txn, unsigned client, bool o
 
 /*
  * An eventfd that a guest's write signals in place of the region's callback. @size_bytes is 0 (any),
- * 1, 2, 4 or 8; with @match only writes of @value do. The descriptor is borrowed until
- * gm_map_quiesce() after its removal: a write that began in the old view may signal it still.
+ * 1, 2, 4 or 8; with @match only writes of @value do. The descriptor is duplicated: a
+ * write that began before its removal may signal it still.
  * Removing names the same five values. Return also: -EINVAL size, or @match without a size.
- * At commit: -EINVAL range outside the region; -EEXIST added twice; -ENOENT removed but not there.
+ * At commit: -EBADF, -EMFILE no such descriptor, or no other; -EINVAL range outside the region; -EEXIST added twice; -ENOENT removed but not there.
  */
 struct gm_eventfd {
     uint64_t offset;
@@ -101,8 +101,8 @@ GM_MUST_CHECK int gm_txn_del_eventfd(struct gm_txn *txn, struct gm_region *regio
                                      const struct gm_eventfd *eventfd);
 
 /*
- * Give an address space another root (NULL: none). Part of the transaction like any other edit. The
- * space is borrowed: it ends after the transaction.
+ * Give an address space another root (NULL: none). Part of the transaction like any other edit.
+ * At commit: -ENOENT the space has ended.
  */
 GM_MUST_CHECK int gm_txn_set_root(struct gm_txn *txn, struct gm_space *space,
                                   struct gm_region *root);
@@ -116,6 +116,7 @@ GM_MUST_CHECK int gm_region_del(struct gm_region *parent, struct gm_region *chil
                                 struct gm_diag *diag);
 GM_MUST_CHECK int gm_region_set_enabled(struct gm_region *region, bool enabled,
                                         struct gm_diag *diag);
+GM_MUST_CHECK int gm_region_set_addr(struct gm_region *region, uint64_t addr, struct gm_diag *diag);
 
 #ifdef __cplusplus
 }

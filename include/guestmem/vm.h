@@ -59,6 +59,7 @@ GM_MUST_CHECK int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_opti
  */
 GM_MUST_CHECK int gm_vm_close(struct gm_vm *vm, struct gm_diag *diag);
 
+/* Its map, borrowed until the VM is closed. Any thread. */
 struct gm_map *gm_vm_map(struct gm_vm *vm);
 struct gm_space *gm_vm_memory(struct gm_vm *vm);       /* the memory space */
 struct gm_space *gm_vm_ports(struct gm_vm *vm);        /* the port space */
@@ -86,7 +87,9 @@ GM_MUST_CHECK int gm_vcpu_attach(struct gm_vm *vm, int vcpu_fd, struct kvm_run *
 /* Close, or detach. Context: its thread is not in guest mode. NULL is allowed. */
 void gm_vcpu_free(struct gm_vcpu *vcpu);
 
+/* The vCPU's descriptor: for registers, CPUID and whatever else is not memory. Borrowed. */
 int gm_vcpu_fd(const struct gm_vcpu *vcpu);
+/* The page that KVM_RUN shares with us. */
 struct kvm_run *gm_vcpu_kvm_run(const struct gm_vcpu *vcpu);
 
 /*

@@ -1,9 +1,10 @@
 /*
  * base/addr.h - address arithmetic: the only room where addresses are compared with lengths.
  *
- * Inside the library a guest physical address, a frame number and a host virtual address are structs
- * of one member, so that the compiler refuses to mix them. Positions while a tree is rendered are
- * signed 128-bit numbers: an alias may look from below its target's start, and a space ends at 2^64.
+ * A host virtual address is a struct of one member, so that the compiler refuses to mix it with guest
+ * physical addresses, which are plain numbers: these rooms have no frame numbers. Positions while a
+ * tree is rendered are signed 128-bit numbers: an alias may look from below its target's start, and a
+ * space ends at 2^64.
  */
 #ifndef BASE_ADDR_H
 #define BASE_ADDR_H
@@ -15,12 +16,6 @@
 
 typedef __int128 pos_t;
 
-struct gpa {
-    uint64_t value;
-};
-struct gfn {
-    uint64_t value;
-};
 struct hva {
     uint64_t value;
 };
@@ -28,29 +23,9 @@ struct hva {
 #define PAGE_SHIFT_4K 12u
 #define POS_2_64 ((pos_t)1 << 64)
 
-static inline struct gpa gpa_of(uint64_t value)
-{
-    return (struct gpa){value};
-}
-
-static inline struct gfn gpa_frame(struct gpa gpa)
-{
-    return (struct gfn){gpa.value >> PAGE_SHIFT_4K};
-}
-
-static inline struct gpa gfn_start(struct gfn gfn)
-{
-    return (struct gpa){gfn.value << PAGE_SHIFT_4K};
-}
-
 static inline struct hva hva_of(const void *pointer)
 {
     return (struct hva){(uint64_t)(uintptr_t)pointer};
-}
-
-static inline void *hva_pointer(struct hva hva)
-{
-    return (void *)(uintptr_t)hva.value; // NOLINT(performance-no-int-to-ptr): the one place
 }
 
 /* Does [at, at + size) lie within [base, base + length)? Correct for any values: nothing wraps. */

@@ -123,7 +123,6 @@ int kvm_probe(int system_fd, int vm_fd, struct kvm_features *features, struct gm
         .eventfds = capability(fd, KVM_CAP_IOEVENTFD) != 0,
         .eventfds_any_size = capability(fd, KVM_CAP_IOEVENTFD_ANY_LENGTH) != 0,
         .immediate_exit = capability(fd, KVM_CAP_IMMEDIATE_EXIT) != 0,
-        .follows_host_maps = capability(fd, KVM_CAP_SYNC_MMU) != 0,
     };
     return 0;
 }

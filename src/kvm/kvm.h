@@ -25,7 +25,6 @@ struct kvm_features {
     bool eventfds;          /* KVM_IOEVENTFD */
     bool eventfds_any_size; /* ... also for writes of every size */
     bool immediate_exit;    /* kvm_run.immediate_exit */
-    bool follows_host_maps; /* what the host does to its mappings is seen by the guest */
 };
 
 /* An ioctl, again while a signal interrupts it. Not for KVM_RUN. Return: its result, or -errno. */

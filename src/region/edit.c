@@ -173,86 +173,27 @@ static uint32_t log_lost(const struct edit *edit)
 
 /* ---- eventfds ---- */
 
-static bool same_eventfd(const struct gm_eventfd *a, const struct gm_eventfd *b)
-{
-    return a->offset == b->offset && a->size_bytes == b->size_bytes && a->match == b->match &&
-           a->value == b->value && a->fd == b->fd;
-}
-
-static struct eventfd_list *eventfd_list_new(const struct gm_map *map, uint32_t count)
-{
-    struct eventfd_list *list =
-        mem_alloc(&map->allocator, sizeof(*list) + count * sizeof(list->items[0]));
-
-    if (list != NULL) {
-        ref_init(&list->refs);
-        list->allocator = &map->allocator; /* regions and views keep the map alive */
-        list->count = count;
-    }
-    return list;
-}
-
-/* The index of an eventfd in a region's list, or the list's count. */
-static uint32_t find_eventfd(const struct eventfd_list *list, const struct gm_eventfd *eventfd)
-{
-    uint32_t index = 0;
-
-    while (list != NULL && index < list->count && !same_eventfd(&list->items[index], eventfd)) {
-        index++;
-    }
-    return index;
-}
-
-static int apply_eventfd_add(struct edit *edit)
+static int apply_eventfd(struct edit *edit)
 {
     struct gm_region *region = edit->region;
-    struct eventfd_list *old = region->eventfds;
-    uint32_t old_count = old != NULL ? old->count : 0;
-    uint64_t size = edit->to.eventfd.size_bytes != 0 ? edit->to.eventfd.size_bytes : 1;
+    const struct gm_eventfd *eventfd = &edit->to.eventfd;
+    const struct gm_allocator *allocator = &region->map->allocator;
+    uint64_t size = eventfd->size_bytes != 0 ? eventfd->size_bytes : 1;
     struct eventfd_list *list;
+    int result;
 
-    if ((pos_t)edit->to.eventfd.offset + size > region->size) {
-        return -EINVAL;
+    if (edit->kind == EDIT_EVENTFD_DEL) {
+        result = eventfd_list_without(allocator, region->eventfds, eventfd, &list);
+    } else if ((pos_t)eventfd->offset + size > region->size) {
+        result = -EINVAL;
+    } else {
+        result = eventfd_list_with(allocator, region->eventfds, eventfd, &list);
     }
-    if (find_eventfd(old, &edit->to.eventfd) < old_count) {
-        return -EEXIST;
+    if (result == 0) {
+        edit->from.eventfds = region->eventfds;
+        region->eventfds = list;
     }
-    list = eventfd_list_new(region->map, old_count + 1);
-    if (list == NULL) {
-        return -ENOMEM;
-    }
-    if (old != NULL) {
-        memcpy(list->items, old->items, old_count * sizeof(old->items[0]));
-    }
-    list->items[old_count] = edit->to.eventfd;
-    edit->from.eventfds = old;
-    region->eventfds = list;
-    return 0;
-}
-
-static int apply_eventfd_del(struct edit *edit)
-{
-    struct gm_region *region = edit->region;
-    struct eventfd_list *old = region->eventfds;
-    uint32_t old_count = old != NULL ? old->count : 0;
-    uint32_t index = find_eventfd(old, &edit->to.eventfd);
-    struct eventfd_list *list = NULL;
-
-    if (index == old_count) {
-        return -ENOENT;
-    }
-    if (old_count > 1) {
-        list = eventfd_list_new(region->map, old_count - 1);
-        if (list == NULL) {
-            return -ENOMEM;
-        }
-        memcpy(list->items, old->items, index * sizeof(old->items[0]));
-        memcpy(&list->items[index], &old->items[index + 1],
-               (old_count - 1 - index) * sizeof(old->items[0]));
-    }
-    edit->from.eventfds = old;
-    region->eventfds = list;
-    return 0;
+    return result;
 }
 
 /* ---- all kinds ---- */
@@ -341,9 +282,8 @@ int edit_apply(struct map_locked locked, struct edit *edit)
     case EDIT_LOG_ALL:
         return apply_log_all(locked, edit);
     case EDIT_EVENTFD_ADD:
-        return apply_eventfd_add(edit);
     case EDIT_EVENTFD_DEL:
-        return apply_eventfd_del(edit);
+        return apply_eventfd(edit);
     default:
         return apply_attribute(edit);
     }

@@ -35,7 +35,7 @@ struct edit {
     struct gm_region
         *region; /* the child, for ADD and DEL; NULL for LOG_ALL, maybe for ROOT; referenced */
     struct gm_region *parent; /* ADD, DEL; referenced */
-    struct gm_space *space;   /* ROOT; borrowed */
+    struct gm_space *space;   /* ROOT; referenced */
     union {
         gm_size_t size;
         uint64_t number; /* addr, alias offset, client mask of LOG */

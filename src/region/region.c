@@ -11,6 +11,11 @@
 
 /* ---- making ---- */
 
+static const char *name_of(const struct gm_region_options *options)
+{
+    return options->name != NULL ? options->name : "";
+}
+
 static bool kind_has_ram(enum gm_region_kind kind)
 {
     return kind == GM_REGION_RAM || kind == GM_REGION_ROM || kind == GM_REGION_ROM_DEVICE ||
@@ -34,7 +39,7 @@ static bool are_sizes(const struct gm_io_sizes *sizes, unsigned default_max)
 
 bool region_fits_ram(const struct gm_ram *ram, uint64_t ram_offset, gm_size_t size)
 {
-    return gm_ram_hva(ram) == NULL ||
+    return (gm_ram_hva(ram) == NULL && ram_offset == 0) ||
            (size < GM_SIZE_2_64 && range_holds(0, gm_ram_size(ram), ram_offset, (uint64_t)size));
 }
 
@@ -42,12 +47,12 @@ static int check_memory(const struct gm_region_options *options, struct gm_diag 
 {
     if (kind_has_ram(options->kind) != (options->ram != NULL)) {
         return diag_set(diag, -EINVAL, "region '%s': a RAM block belongs to RAM kinds, and to all",
-                        options->name);
+                        name_of(options));
     }
     if (options->ram != NULL &&
         !region_fits_ram(options->ram, options->ram_offset, options->size)) {
         return diag_set(diag, -EINVAL, "region '%s' ends beyond its RAM block of 0x%llx bytes",
-                        options->name, (unsigned long long)gm_ram_size(options->ram));
+                        name_of(options), (unsigned long long)gm_ram_size(options->ram));
     }
     return 0;
 }
@@ -66,28 +71,28 @@ static int check_options(struct gm_map *map, const struct gm_region_options *opt
         return diag_set(diag, -EINVAL, "there is no region kind %d", (int)options->kind);
     }
     if (options->size > GM_SIZE_2_64) {
-        return diag_set(diag, -EINVAL, "region '%s' is larger than 2^64", options->name);
+        return diag_set(diag, -EINVAL, "region '%s' is larger than 2^64", name_of(options));
     }
     if (is_alias != (options->target != NULL) || (is_alias && options->target->map != map)) {
         return diag_set(diag, -EINVAL, "region '%s': aliases have a target of the same map",
-                        options->name);
+                        name_of(options));
     }
     if (options->io != NULL
             ? !kind_has_io(options->kind) || options->io->size != sizeof(*options->io)
             : kind_has_io(options->kind)) {
         return diag_set(diag, -EINVAL, "region '%s': callbacks belong to MMIO and ROM devices",
-                        options->name);
+                        name_of(options));
     }
     if (options->io != NULL &&
         (!are_sizes(&options->io->valid, 8) || !are_sizes(&options->io->implemented, 4))) {
         return diag_set(diag, -EINVAL,
                         "region '%s': access sizes are 1, 2, 4 or 8, the least not above the most",
-                        options->name);
+                        name_of(options));
     }
     if (is_iommu != (options->iommu != NULL) ||
         (is_iommu && options->iommu->size != sizeof(*options->iommu))) {
         return diag_set(diag, -EINVAL, "region '%s': translation belongs to IOMMU regions",
-                        options->name);
+                        name_of(options));
     }
     return check_memory(options, diag);
 }
@@ -162,15 +167,15 @@ int gm_region_new(struct gm_map *map, const struct gm_region_options *options,
     }
     made = mem_zalloc(&map->allocator, sizeof(*made));
     if (made == NULL) {
-        return diag_set(diag, -ENOMEM, "no memory for region '%s'", options->name);
+        return diag_set(diag, -ENOMEM, "no memory for region '%s'", name_of(options));
     }
     fill(made, map, options);
-    made->name = mem_strdup(&map->allocator, options->name != NULL ? options->name : "");
+    made->name = mem_strdup(&map->allocator, name_of(options));
     result = made->name != NULL ? enroll(made) : -ENOMEM;
     if (result != 0) {
         mem_free(&map->allocator, made->name);
         mem_free(&map->allocator, made);
-        return diag_set(diag, result, "region '%s' cannot be made: %s", options->name,
+        return diag_set(diag, result, "region '%s' cannot be made: %s", name_of(options),
                         result == -ENOMEM    ? "no memory"
                         : result == -EDEADLK ? "a listener's callback is running"
                                              : "the map is closed");

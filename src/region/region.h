@@ -8,24 +8,13 @@
 #include "base/addr.h"
 #include "base/ref.h"
 #include "region/children.h"
+#include "region/eventfd.h"
 #include "region/map.h"
 
 #include <guestmem/region.h>
 #include <guestmem/txn.h>
 
 struct cell;
-
-/* A region's eventfds: an immutable list, replaced as a whole, so that a flat range can hold the one
- * it was rendered with. */
-struct eventfd_list {
-    struct ref refs;
-    const struct gm_allocator *allocator;
-    uint32_t count;
-    struct gm_eventfd items[];
-};
-
-void eventfd_list_get(struct eventfd_list *list);
-void eventfd_list_put(struct eventfd_list *list); /* NULL is allowed */
 
 struct gm_region {
     struct ref refs;
@@ -95,7 +84,8 @@ static inline struct span region_span(const struct gm_region *region)
 /* The clients that log it: its own and the map's. 0 without RAM. Under the lock. */
 uint32_t region_effective_log_mask(const struct gm_region *region);
 
-/* Is there memory of the block for all of a region? An unbacked block has no end. */
+/* Is there memory of the block for all of a region? An unbacked block, seen from its start,
+ * has no end. */
 bool region_fits_ram(const struct gm_ram *ram, uint64_t ram_offset, gm_size_t size);
 
 /* Children: keeps the parent's index, its count of enabled ones, uses and references right. */

@@ -76,6 +76,7 @@ int slots_fetch_log(struct gm_slots *slots, const struct slot *slot, struct span
     int rc;
 
     if (slots->ops.log_fetch == NULL) {
+        slots_mark_all(slot, meet); /* nobody knows: all of it may have been written */
         return 0;
     }
     memset(slots->bitmap, 0, words * sizeof(*slots->bitmap));

@@ -75,13 +75,17 @@ static struct ways ways_of(const struct hub *hub, const struct edit *edit)
     };
 }
 
-static void apply_root(struct edit *edit)
+static int apply_root(struct edit *edit)
 {
+    if (edit->space->prev == NULL) {
+        return -ENOENT; /* it has ended */
+    }
     edit->from.root = edit->space->root;
     edit->space->root = edit->region;
     if (edit->region != NULL) {
         gm_region_get(edit->region);
     }
+    return 0;
 }
 
 static int apply_one(struct commit *commit, struct edit *edit)
@@ -91,8 +95,7 @@ static int apply_one(struct commit *commit, struct edit *edit)
     int result;
 
     if (edit->kind == EDIT_ROOT) {
-        apply_root(edit);
-        return 0;
+        return apply_root(edit);
     }
     if (!edit_changes(commit->locked, edit)) {
         return edit_apply(commit->locked, edit);
@@ -124,6 +127,9 @@ static const char *reason_of(int result)
         return "the child contains its parent";
     case -ENOMEM:
         return "no memory";
+    case -EBADF:
+    case -EMFILE:
+        return "its descriptor cannot be duplicated";
     default:
         return "the region does not take it";
     }
@@ -331,26 +337,38 @@ static int collect_told(struct commit *commit)
 
 /* ---- the outcome ---- */
 
+static void publish_cell(struct cell *cell)
+{
+    struct gm_view *old = cell_view(cell);
+
+    if (cell->next_view != NULL) {
+        /* release: pairs with the acquire in space_view() */
+        rcu_store(&cell->view, cell->next_view);
+        cell->next_view = NULL;
+        view_retire(old);
+    }
+}
+
+/*
+ * Cells that spaces move to come first, then the moves, then the other cells: a reader of a moving space
+ * sees the old view or the new one, not the next view of the cell that it leaves (unless spaces swap).
+ */
 static void publish(struct commit *commit)
 {
     struct cell *cell;
     size_t i;
 
-    for (cell = commit->walk.touched; cell != NULL; cell = cell->next_touched) {
-        if (cell->next_view != NULL) {
-            struct gm_view *old = cell_view(cell);
-
-            /* release: pairs with the acquire in space_view() */
-            rcu_store(&cell->view, cell->next_view);
-            cell->next_view = NULL;
-            view_retire(old);
-        }
+    for (i = 0; i < commit->move_count; i++) {
+        publish_cell(commit->moves[i].space->next_cell);
     }
     for (i = 0; i < commit->move_count; i++) {
         struct gm_space *space = commit->moves[i].space;
 
         cell_unlink_space(space);
         cell_link_space(space->next_cell, space);
+    }
+    for (cell = commit->walk.touched; cell != NULL; cell = cell->next_touched) {
+        publish_cell(cell);
     }
 }
 

@@ -263,7 +263,7 @@ static bool signal_eventfd(const struct dispatch *at, unsigned size_bytes, uint6
     uint32_t i;
 
     for (i = 0; at->eventfds != NULL && i < at->eventfds->count; i++) {
-        const struct gm_eventfd *item = &at->eventfds->items[i];
+        const struct gm_eventfd *item = &at->eventfds->items[i].given;
 
         if (item->offset != at->offset ||
             (item->size_bytes != 0 && item->size_bytes != size_bytes) ||
@@ -271,7 +271,7 @@ static bool signal_eventfd(const struct dispatch *at, unsigned size_bytes, uint6
             continue;
         }
         do {
-            written = write(item->fd, &one, sizeof(one));
+            written = write(at->eventfds->items[i].handle->fd, &one, sizeof(one));
         } while (written < 0 && errno == EINTR);
         return true; /* a full counter (EAGAIN) has been signalled before and not been read since */
     }

@@ -117,7 +117,9 @@ void gm_map_free(struct gm_map *map)
 void gm_map_quiesce(struct gm_map *map)
 {
     rcu_drain();
-    map_wait_buried(map);
+    if (map != NULL) {
+        map_wait_buried(map);
+    }
     rcu_drain(); /* what the burials have deferred: dirty records */
 }
 

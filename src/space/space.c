@@ -55,7 +55,7 @@ static struct gm_space *make(struct gm_map *map, const char *name)
     if (space == NULL) {
         return NULL;
     }
-    space->name = mem_strdup(&map->allocator, name != NULL ? name : "");
+    space->name = mem_strdup(&map->allocator, name);
     if (space->name == NULL) {
         mem_free(&map->allocator, space);
         return NULL;
@@ -85,6 +85,7 @@ static void leave(struct hub *hub, struct gm_space *space)
     } else {
         hub->spaces_end = space->prev;
     }
+    space->prev = NULL; /* says that it has ended */
     cell_unlink_space(space);
 }
 
@@ -118,6 +119,7 @@ int gm_space_new(struct gm_map *map, const char *name, struct gm_region *root,
     struct gm_space *made;
     int result;
 
+    name = name != NULL ? name : "";
     if (root != NULL && root->map != map) {
         return diag_set(diag, -EINVAL, "the root of space '%s' belongs to another map", name);
     }

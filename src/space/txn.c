@@ -56,6 +56,9 @@ static void drop_edits(struct gm_txn *txn, size_t first)
         edit = &txn->edits[txn->count];
         gm_region_put(edit->region);
         gm_region_put(edit->parent);
+        if (edit->space != NULL) {
+            space_put(edit->space);
+        }
     }
 }
 
@@ -137,6 +140,9 @@ static int record(struct gm_txn *txn, const struct edit *edit)
     }
     if (edit->parent != NULL) {
         gm_region_get(edit->parent);
+    }
+    if (edit->space != NULL) {
+        ref_get(&edit->space->refs);
     }
     return 0;
 }
@@ -303,5 +309,14 @@ int gm_region_set_enabled(struct gm_region *region, bool enabled, struct gm_diag
     int result = gm_txn_begin(region->map, &txn);
 
     return result == 0 ? commit_single(txn, gm_txn_set_enabled(txn, region, enabled), diag)
+                       : diag_set(diag, result, "no memory for a transaction");
+}
+
+int gm_region_set_addr(struct gm_region *region, uint64_t addr, struct gm_diag *diag)
+{
+    struct gm_txn *txn;
+    int result = gm_txn_begin(region->map, &txn);
+
+    return result == 0 ? commit_single(txn, gm_txn_set_addr(txn, region, addr), diag)
                        : diag_set(diag, result, "no memory for a transaction");
 }

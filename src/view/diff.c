@@ -71,22 +71,6 @@ static bool shows_eventfd(const struct range *range, const struct gm_eventfd *ev
            bytes_until(eventfd->offset - range->offset, range->last - range->gpa, size) == size;
 }
 
-static bool lists_eventfd(const struct eventfd_list *list, const struct gm_eventfd *eventfd)
-{
-    uint32_t i;
-
-    for (i = 0; list != NULL && i < list->count; i++) {
-        const struct gm_eventfd *item = &list->items[i];
-
-        if (item->offset == eventfd->offset && item->size_bytes == eventfd->size_bytes &&
-            item->match == eventfd->match && item->value == eventfd->value &&
-            item->fd == eventfd->fd) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Those of the range's eventfds that are not in @except, too. */
 static int append_eventfds(struct change_list *list, const struct gm_allocator *allocator,
                            enum gm_change_kind kind, const struct range *range,
@@ -96,9 +80,9 @@ static int append_eventfds(struct change_list *list, const struct gm_allocator *
     uint32_t i;
 
     for (i = 0; eventfds != NULL && eventfds != except && i < eventfds->count; i++) {
-        const struct gm_eventfd *eventfd = &eventfds->items[i];
+        const struct gm_eventfd *eventfd = &eventfds->items[i].given;
 
-        if (shows_eventfd(range, eventfd) && !lists_eventfd(except, eventfd)) {
+        if (shows_eventfd(range, eventfd) && !eventfd_list_has(except, eventfd)) {
             struct gm_change *change = append(list, allocator, kind, range);
 
             if (change == NULL) {

@@ -27,9 +27,9 @@ static int check_options(const struct gm_vm_options *options, struct gm_diag *di
     if (options == NULL) {
         return 0;
     }
-    if (options->size != sizeof(*options)) {
-        return diag_set(diag, -EINVAL, "gm_vm_options.size is %zu, not %zu", options->size,
-                        sizeof(*options));
+    if (options->size != sizeof(*options) ||
+        (options->map != NULL && options->map->size != sizeof(*options->map))) {
+        return diag_set(diag, -EINVAL, "the size in gm_vm_options, or in its map, is not ours");
     }
     signal_number = options->kick_signal;
     if (signal_number != 0 && !is_usable_signal(signal_number)) {

@@ -1,0 +1,99 @@
+/* unit/test_getters.c - what was given comes back, and the one-edit calls. */
+#include "unit/machine.h"
+
+#include <guestmem/guestmem.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+static void region_tells_what_it_was_made_with(void **state)
+{
+    /* Kind, name, opaque and state are those of the options. */
+    struct machine machine = machine_new();
+    int mine;
+    struct gm_region_options options = {
+        .size_of_options = sizeof(options),
+        .kind = GM_REGION_CONTAINER,
+        .name = "bus",
+        .size = GM_SIZE_2_64,
+        .addr = 0x1234,
+        .priority = -7,
+        .disabled = true,
+        .opaque = &mine,
+    };
+    struct gm_region_state now;
+    struct gm_region *region;
+
+    (void)state;
+    assert_int_equal(gm_region_new(machine.map, &options, &region, NULL), 0);
+    assert_int_equal(gm_region_kind(region), GM_REGION_CONTAINER);
+    assert_string_equal(gm_region_name(region), "bus");
+    assert_ptr_equal(gm_region_opaque(region), &mine);
+    assert_null(gm_region_ram(region));
+    gm_region_state(region, &now);
+    assert_true(now.size == GM_SIZE_2_64);
+    assert_int_equal(now.addr, 0x1234);
+    assert_int_equal(now.priority, -7);
+    assert_false(now.enabled);
+    assert_null(now.parent);
+    gm_region_put(region);
+    machine_free(&machine);
+}
+
+static void space_tells_name_index_and_map(void **state)
+{
+    /* Spaces are numbered in the order of making; a number is not used again. */
+    struct machine machine = machine_new();
+    struct gm_space *second;
+    struct gm_space *third;
+
+    (void)state;
+    assert_string_equal(gm_space_name(machine.space), "memory");
+    assert_int_equal(gm_space_index(machine.space), 0);
+    assert_int_equal(gm_space_new(machine.map, NULL, NULL, &second, NULL), 0);
+    assert_string_equal(gm_space_name(second), "");
+    assert_int_equal(gm_space_index(second), 1);
+    assert_int_equal(gm_space_free(second, NULL), 0);
+    assert_int_equal(gm_space_new(machine.map, "dma", NULL, &third, NULL), 0);
+    assert_int_equal(gm_space_index(third), 2);
+    assert_ptr_equal(gm_space_map_of(third), machine.map);
+    assert_int_equal(gm_space_free(third, NULL), 0);
+    machine_free(&machine);
+}
+
+static void set_addr_moves_the_section(void **state)
+{
+    /* The one-edit call is a whole transaction; a section's size is that of its range. */
+    struct machine machine = machine_new();
+    struct gm_ram *ram = new_ram(0x3000);
+    struct gm_region *region;
+    struct gm_section section;
+    struct gm_view *view;
+
+    (void)state;
+    assert_int_equal(gm_region_new_ram(machine.map, "ram", ram, &region), 0);
+    assert_int_equal(gm_region_add(machine.root, region, NULL), 0);
+    assert_int_equal(gm_region_set_addr(region, 0xfffffffffffff000, NULL), 0);
+    view = gm_view_get(machine.space);
+    assert_int_equal(gm_view_count(view), 1);
+    assert_true(gm_view_at(view, 0, &section));
+    assert_int_equal(section.gpa, 0xfffffffffffff000);
+    assert_true(gm_section_size(&section) == 0x1000); /* the rest lies past 2^64 */
+    gm_view_put(view);
+    gm_region_put(region);
+    gm_ram_put(ram);
+    machine_free(&machine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(region_tells_what_it_was_made_with),
+        cmocka_unit_test(space_tells_name_index_and_map),
+        cmocka_unit_test(set_addr_moves_the_section),
+    };
+
+    return cmocka_run_group_tests_name("getters", tests, NULL, NULL);
+}
