@@ -60,6 +60,9 @@ static enum gm_region_kind kind_of(const struct mapfile_region *record)
     if (record->target != NULL) {
         return GM_REGION_ALIAS;
     }
+    if ((record->flags & MAPFILE_TERMINATES) == 0) {
+        return GM_REGION_CONTAINER; /* whatever it has, it does not show it */
+    }
     if ((record->flags & MAPFILE_IOMMU) != 0) {
         return GM_REGION_IOMMU;
     }
@@ -72,7 +75,7 @@ static enum gm_region_kind kind_of(const struct mapfile_region *record)
     if ((record->flags & MAPFILE_RAM) != 0) {
         return GM_REGION_RAM; /* also if read-only: that can be set and unset */
     }
-    return (record->flags & MAPFILE_TERMINATES) != 0 ? GM_REGION_MMIO : GM_REGION_CONTAINER;
+    return GM_REGION_MMIO;
 }
 
 /* A block has one byte at least, and 2^63 at most: no more can be recorded as dirty. */

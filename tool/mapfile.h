@@ -17,7 +17,7 @@
 
 #include <guestmem/guestmem.h>
 
-/* FLAGS of a region; what M, D, O or i are said of terminates, with or without T. */
+/* FLAGS of a region; what M, D, O or i say shows only where there is T. */
 #define MAPFILE_ENABLED (1u << 0)     /* E */
 #define MAPFILE_TERMINATES (1u << 1)  /* T */
 #define MAPFILE_RAM (1u << 2)         /* M */

@@ -50,7 +50,9 @@ struct replay {
     struct recorder *recorders; /* owned; by number of their space */
 
     uint64_t slot_ops;       /* creates, deletes and flag changes that backends made */
+    uint64_t calls;          /* of watchers, as far as they are written */
     uint64_t shown_slot_ops; /* the counts that `stats` last showed */
+    uint64_t shown_calls;
     struct gm_map_stats shown;
 };
 

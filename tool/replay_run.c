@@ -252,10 +252,10 @@ static void show_stats(struct replay *replay)
             " slot-ops %" PRIx64 "\n",
             now.rendered_views - replay->shown.rendered_views,
             now.rendered_ranges - replay->shown.rendered_ranges,
-            now.listener_calls - replay->shown.listener_calls,
-            replay->slot_ops - replay->shown_slot_ops);
+            replay->calls - replay->shown_calls, replay->slot_ops - replay->shown_slot_ops);
     replay->shown = now;
     replay->shown_slot_ops = replay->slot_ops;
+    replay->shown_calls = replay->calls;
 }
 
 int replay_run_step(struct replay *replay, const struct step *step)

@@ -17,8 +17,10 @@ struct watcher {
     bool has_begun; /* `begin` is written, its commit or abort not yet */
 };
 
-static FILE *below(const struct watcher *watcher)
+/* Where a call is written; every one is, but for prepare. */
+static FILE *next_line(const struct watcher *watcher)
 {
+    watcher->replay->calls++;
     return watcher->replay->below;
 }
 
@@ -28,7 +30,7 @@ static void write_section(const struct watcher *watcher, const char *what,
 {
     char size[TOOL_HEX_BYTES];
 
-    fprintf(below(watcher), "%s %s %u %" PRIx64 " %s %" PRIu32 " %" PRIx64, watcher->name, what,
+    fprintf(next_line(watcher), "%s %s %u %" PRIx64 " %s %" PRIu32 " %" PRIx64, watcher->name, what,
             gm_space_index(section->space), section->gpa, tool_hex(gm_section_size(section), size),
             mapfile_region_of(section->region)->id, section->offset);
 }
@@ -39,14 +41,14 @@ static void write_change(const struct watcher *watcher, const char *what,
     char flags[FLAGS_TEXT_BYTES];
 
     write_section(watcher, what, section);
-    fprintf(below(watcher), " %s\n", flags_text(section->flags, flags));
+    fprintf(watcher->replay->below, " %s\n", flags_text(section->flags, flags));
 }
 
 static void write_log(const struct watcher *watcher, const char *what,
                       const struct gm_section *section, uint32_t old_mask, uint32_t new_mask)
 {
     write_section(watcher, what, section);
-    fprintf(below(watcher), " %" PRIx32 " %" PRIx32 "\n", old_mask, new_mask);
+    fprintf(watcher->replay->below, " %" PRIx32 " %" PRIx32 "\n", old_mask, new_mask);
 }
 
 static int watch_prepare(void *opaque, struct gm_space *space, const struct gm_change *changes,
@@ -66,7 +68,7 @@ static void watch_begin(void *opaque)
     struct watcher *watcher = opaque;
 
     watcher->has_begun = true;
-    fprintf(below(watcher), "%s begin\n", watcher->name);
+    fprintf(next_line(watcher), "%s begin\n", watcher->name);
 }
 
 static void watch_commit(void *opaque)
@@ -74,7 +76,7 @@ static void watch_commit(void *opaque)
     struct watcher *watcher = opaque;
 
     watcher->has_begun = false;
-    fprintf(below(watcher), "%s commit\n", watcher->name);
+    fprintf(next_line(watcher), "%s commit\n", watcher->name);
 }
 
 static void watch_abort(void *opaque)
@@ -82,7 +84,7 @@ static void watch_abort(void *opaque)
     struct watcher *watcher = opaque;
 
     if (watcher->has_begun) { /* else it has only prepared, which is not written either */
-        fprintf(below(watcher), "%s abort\n", watcher->name);
+        fprintf(next_line(watcher), "%s abort\n", watcher->name);
     }
     watcher->has_begun = false;
 }

@@ -58,7 +58,7 @@ struct gm_backend_ops {
      * slot's page N); cleared in the hypervisor for pages of [first_page, first_page + page_count),
      * others may be reported again. If it fails, what it did clear is in @bitmap, and the rest is
      * reported by the next call. NULL: the hypervisor keeps no logs, so that all of a logged slot
-     * counts as written. */
+     * counts as written. Not called for unbacked RAM. */
     int (*log_fetch)(void *opaque, const struct gm_slot *slot, uint64_t first_page,
                      uint64_t page_count, uint64_t *bitmap);
     /* NULL: the region's callback does the eventfd's work. @address is absolute. */

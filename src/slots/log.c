@@ -17,12 +17,18 @@ static uint64_t words_for(uint64_t page_count)
     return (page_count + WORD_PAGES - 1) / WORD_PAGES;
 }
 
+/* No guest can have written to memory that is not there, so no hypervisor has a log of it. */
+static bool is_unbacked(const struct slot *slot)
+{
+    return slot->shown.hva == NULL;
+}
+
 int slots_reserve_log(struct gm_slots *slots, const struct slot *slot)
 {
     uint64_t words = words_for(slot_page_count(slots, slot));
     uint64_t *bitmap;
 
-    if (slots->ops.log_fetch == NULL || words <= slots->bitmap_words) {
+    if (slots->ops.log_fetch == NULL || is_unbacked(slot) || words <= slots->bitmap_words) {
         return 0;
     }
     bitmap = mem_alloc(&slots->allocator, words * sizeof(*bitmap));
@@ -75,6 +81,9 @@ int slots_fetch_log(struct gm_slots *slots, const struct slot *slot, struct span
     uint64_t words = words_for(slot_page_count(slots, slot));
     int rc;
 
+    if (is_unbacked(slot)) {
+        return 0;
+    }
     if (slots->ops.log_fetch == NULL) {
         slots_mark_all(slot, meet); /* nobody knows: all of it may have been written */
         return 0;
