@@ -13,11 +13,11 @@ PLAIN := -Dwerror=$(WERROR)
 ASAN  := $(PLAIN) -Daudit=true -Db_sanitize=address,undefined
 TSAN  := $(PLAIN) -Daudit=true -Db_sanitize=thread -Db_lundef=false
 
-.PHONY: all run check check-long builds build-asan build-tsan format clean
+.PHONY: all run check check-long builds format clean
 
 all:
 	@scripts/install-deps --check build
-	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@test -f $(BUILD)/build.ninja || meson setup $(PLAIN) $(BUILD)
 	@ninja -C $(BUILD)
 
 run:
@@ -37,18 +37,10 @@ check-long:
 
 # One after the other: ninja uses every core by itself.
 builds: all
-	@$(MAKE) --no-print-directory $(BUILD)-asan/build.ninja $(BUILD)-tsan/build.ninja
+	@test -f $(BUILD)-asan/build.ninja || CC=gcc meson setup $(ASAN) $(BUILD)-asan
 	@ninja -C $(BUILD)-asan
+	@test -f $(BUILD)-tsan/build.ninja || CC=clang meson setup $(TSAN) $(BUILD)-tsan
 	@ninja -C $(BUILD)-tsan
-
-$(BUILD)/build.ninja:
-	@meson setup $(PLAIN) $(BUILD)
-
-$(BUILD)-asan/build.ninja:
-	@CC=gcc meson setup $(ASAN) $(BUILD)-asan
-
-$(BUILD)-tsan/build.ninja:
-	@CC=clang meson setup $(TSAN) $(BUILD)-tsan
 
 format:
 	@scripts/check-format --fix

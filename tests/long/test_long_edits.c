@@ -1,12 +1,12 @@
 /* long/test_long_edits.c - the random edits that tests/prop takes a sample of: a million. */
+#include "model/edits.h"
+#include "model/random.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
-
-#include "model/edits.h"
-#include "model/random.h"
 
 static void map_edited_a_million_times_equals_the_model(void **state)
 {

@@ -4,14 +4,14 @@
  */
 #include "model/edits.h"
 
-#include <errno.h>
-#include <string.h>
-#include <time.h>
-
 #include "model/recorder.h"
 #include "model/require.h"
 #include "model/twin.h"
 #include "model/watch.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
 
 #define WATCHES_MAX 12
 
@@ -145,7 +145,8 @@ static void add_watch(struct session *session, int space)
     session->watches[session->watch_count++] = watch_new(&session->twin, space, priority);
 }
 
-static void begin_session(struct session *session, uint64_t seed, const struct twin_options *options)
+static void begin_session(struct session *session, uint64_t seed,
+                          const struct twin_options *options)
 {
     unsigned i;
 
@@ -180,8 +181,8 @@ static void change_watch(struct session *session)
 {
     struct rnd *rnd = &session->twin.rnd;
     size_t at = rnd_below(rnd, session->watch_count);
-    int space = rnd_one_in(rnd, 3) ? MODEL_NONE
-                                   : (int)rnd_below(rnd, session->twin.options.space_count);
+    int space =
+        rnd_one_in(rnd, 3) ? MODEL_NONE : (int)rnd_below(rnd, session->twin.options.space_count);
 
     watch_free(session->watches[at]);
     session->watches[at] = watch_new(&session->twin, space, (int32_t)rnd_below(rnd, 7) - 3);
@@ -198,7 +199,7 @@ static struct twin_options random_options(struct rnd *rnd)
         .huge_blocks = rnd_one_in(rnd, 4),
     };
 
-    if (rnd_one_in(rnd, 10)) { /* about two transactions in a hundred are of such trees */
+    if (rnd_one_in(rnd, 5)) {
         options.region_count = 64 + (int)rnd_below(rnd, 437);
         options.steps_max = 3000;
     }
@@ -238,6 +239,7 @@ static void run_session(uint64_t seed, uint64_t edit_count, struct twin *sum)
     sum->commit_count += session.twin.commit_count;
     sum->failed_count += session.twin.failed_count;
     sum->heavy_count += session.twin.heavy_count;
+    sum->deep_count += session.twin.deep_count;
     sum->view_count += session.twin.view_count;
     sum->range_count += session.twin.range_count;
     if (session.twin.range_max > sum->range_max) {
@@ -259,9 +261,10 @@ void edits_run(uint64_t seed, uint64_t edit_count)
         run_session(session_seed, left < 1000 ? left : 1000, &sum);
         session_seed = rnd_next(&rnd);
     }
-    printf("%llu views of %.1f ranges, at most %llu\n", (unsigned long long)sum.view_count,
+    printf("%llu views of %.1f ranges, at most %llu; %llu maps with five aliases on one way\n",
+           (unsigned long long)sum.view_count,
            (double)sum.range_count / (double)(sum.view_count + 1),
-           (unsigned long long)sum.range_max);
+           (unsigned long long)sum.range_max, (unsigned long long)sum.deep_count);
     printf("%llu edits in %llu commits, %llu of which failed; %llu too heavy; %.1f s\n",
            (unsigned long long)sum.edit_count, (unsigned long long)sum.commit_count,
            (unsigned long long)sum.failed_count, (unsigned long long)sum.heavy_count,

@@ -4,11 +4,11 @@
 #ifndef MODEL_FAULTS_H
 #define MODEL_FAULTS_H
 
+#include <guestmem/types.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
-
-#include <guestmem/types.h>
 
 struct faults {
     uint64_t fail_at; /* 1: the next allocation; 0: none */
@@ -28,8 +28,8 @@ static inline void *faults_alloc(void *opaque, size_t size_bytes)
             return NULL;
         }
     }
-    __atomic_add_fetch(&faults->live, 1, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&faults->allocations, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&faults->live, 1, __ATOMIC_ACQ_REL);
+    __atomic_add_fetch(&faults->allocations, 1, __ATOMIC_ACQ_REL);
     return malloc(size_bytes);
 }
 
@@ -38,7 +38,7 @@ static inline void faults_free(void *opaque, void *memory)
 {
     struct faults *faults = opaque;
 
-    __atomic_sub_fetch(&faults->live, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&faults->live, 1, __ATOMIC_ACQ_REL);
     free(memory);
 }
 
@@ -62,7 +62,7 @@ static inline bool faults_disarm(struct faults *faults)
 
 static inline int64_t faults_live(const struct faults *faults)
 {
-    return __atomic_load_n(&faults->live, __ATOMIC_RELAXED);
+    return __atomic_load_n(&faults->live, __ATOMIC_ACQUIRE);
 }
 
 #endif

@@ -64,7 +64,7 @@ static int apply_size(struct model *model, const struct model_edit *edit)
 {
     struct model_region *region = &model->regions[edit->region];
 
-    if (region->ram != MODEL_NONE &&
+    if (region->ram != MODEL_NONE && !region->ram_is_endless &&
         edit->value > (gm_size_t)region->ram_size - region->ram_offset) {
         return -EINVAL;
     }
@@ -93,6 +93,9 @@ static int apply_eventfd(struct model *model, const struct model_edit *edit)
     if (edit->kind == MODEL_EVENTFD_ADD) {
         if (i < region->eventfd_count) {
             return -EEXIST;
+        }
+        if (region->eventfd_count == MODEL_EVENTFDS_MAX) {
+            abort(); /* twin_edit() sees to it */
         }
         region->eventfds[region->eventfd_count++] = edit->eventfd;
         return 0;

@@ -8,15 +8,15 @@
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
+#include <guestmem/guestmem.h>
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include <guestmem/guestmem.h>
-
 #define MODEL_NONE (-1)
 #define MODEL_SPACES_MAX 16
-#define MODEL_EVENTFDS_MAX 2
+#define MODEL_EVENTFDS_MAX 4
 #define MODEL_DEPTH_MAX 512u
 
 struct model_region {
@@ -32,8 +32,9 @@ struct model_region {
     bool romd;
     int ram; /* a block's number, or NONE */
     uint64_t ram_offset;
-    uint64_t ram_size;
-    int target; /* of an alias */
+    uint64_t ram_size;   /* of the block */
+    bool ram_is_endless; /* the start of an unbacked block: regions of it may be larger */
+    int target;          /* of an alias */
     uint64_t target_offset;
     int parent;
     uint64_t added; /* among equal priorities the larger wins */
@@ -125,8 +126,9 @@ struct model_index {
     int *kids;
     uint64_t steps; /* regions visited by model_render() since the index was made */
     uint64_t steps_max;
-    bool loops;    /* what model_render() met */
+    bool loops; /* what model_render() met */
     bool too_deep;
+    unsigned alias_depth; /* the most aliases on one way down, since the index was made */
     __int128 *bounds;
     size_t bound_count;
     size_t bound_capacity;

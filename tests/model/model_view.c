@@ -114,6 +114,7 @@ struct way {
     int region;
     __int128 base;
     unsigned depth;
+    unsigned aliases;
 };
 
 static void add_bound(struct model_index *index, __int128 bound)
@@ -127,10 +128,10 @@ static void add_bound(struct model_index *index, __int128 bound)
 
 /* All of them, also past a loop, so that whatever the library meets first is known. False: too many steps. */
 static bool collect(struct model_index *index, const struct way *above, int at, __int128 base,
-                   const __int128 clip[2])
+                    const __int128 clip[2])
 {
     const struct model_region *region = &index->model->regions[at];
-    struct way way = {above, at, base, above != NULL ? above->depth + 1 : 0};
+    struct way way = {above, at, base, above != NULL ? above->depth + 1 : 0, 0};
     __int128 mine[2];
     const struct way *up;
     bool goes_on = true;
@@ -159,6 +160,8 @@ static bool collect(struct model_index *index, const struct way *above, int at, 
     }
     add_bound(index, mine[0]);
     add_bound(index, mine[1]);
+    way.aliases = (above != NULL ? above->aliases : 0) + (region->target != MODEL_NONE ? 1 : 0);
+    index->alias_depth = index->alias_depth > way.aliases ? index->alias_depth : way.aliases;
     if (region->target != MODEL_NONE) {
         return collect(index, &way, region->target, base - region->target_offset, mine);
     }
@@ -325,7 +328,8 @@ size_t model_run_append(struct model_run *runs, size_t count, struct model_run r
     struct model_run *before = count > 0 ? &runs[count - 1] : NULL;
 
     if (before != NULL && before->gpa + before->size == run.gpa && before->ram == run.ram &&
-        before->ram_offset + before->size == run.ram_offset && before->flags == run.flags) {
+        before->ram_offset + (uint64_t)before->size == run.ram_offset &&
+        before->flags == run.flags) {
         before->size += run.size;
         return count;
     }

@@ -1,9 +1,9 @@
 /* model/recorder.c - the book-keeping hypervisor. */
 #include "model/recorder.h"
 
-#include <string.h>
-
 #include "model/require.h"
+
+#include <string.h>
 
 #define SLOTS_MAX 4096u
 
@@ -94,8 +94,8 @@ static int on_destroy(void *opaque, const struct gm_slot *slot)
     }
     if (recorder->destroyed_count == recorder->destroyed_capacity) {
         recorder->destroyed_capacity = recorder->destroyed_capacity * 2 + 32;
-        recorder->destroyed = realloc(recorder->destroyed, recorder->destroyed_capacity *
-                                                               sizeof(*recorder->destroyed));
+        recorder->destroyed = realloc(recorder->destroyed,
+                                      recorder->destroyed_capacity * sizeof(*recorder->destroyed));
         recorder->destroyed_held =
             realloc(recorder->destroyed_held, recorder->destroyed_capacity * sizeof(bool));
     }
@@ -300,8 +300,8 @@ void recorder_check(struct recorder *recorder, bool succeeded)
         REQUIRE(runs[i].gpa == wanted[i].gpa && runs[i].size == wanted[i].size &&
                     runs[i].ram == wanted[i].ram && runs[i].ram_offset == wanted[i].ram_offset &&
                     runs[i].flags == wanted[i].flags,
-                "run %zu of slots is %llx+%llx block %d+%llx flags %x, not %llx+%llx %d+%llx %x",
-                i, (unsigned long long)runs[i].gpa, (unsigned long long)runs[i].size, runs[i].ram,
+                "run %zu of slots is %llx+%llx block %d+%llx flags %x, not %llx+%llx %d+%llx %x", i,
+                (unsigned long long)runs[i].gpa, (unsigned long long)runs[i].size, runs[i].ram,
                 (unsigned long long)runs[i].ram_offset, runs[i].flags,
                 (unsigned long long)wanted[i].gpa, (unsigned long long)wanted[i].size,
                 wanted[i].ram, (unsigned long long)wanted[i].ram_offset, wanted[i].flags);

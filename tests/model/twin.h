@@ -26,10 +26,10 @@ struct picture {
 struct twin_options {
     int region_count;
     unsigned space_count;
-    unsigned address_bits; /* 8 to 64: where most of it lies */
-    uint32_t max_ranges;   /* 0: the default */
-    bool huge_blocks;      /* too large for a dirty record: nothing is logged */
-    uint64_t steps_max;    /* of the model; heavier trees are not committed */
+    unsigned address_bits;                /* 8 to 64: where most of it lies */
+    uint32_t max_ranges;                  /* 0: the default */
+    bool huge_blocks;                     /* too large for a dirty record: nothing is logged */
+    uint64_t steps_max;                   /* of the model; heavier trees are not committed */
     const struct gm_allocator *allocator; /* of the map and the blocks; NULL for malloc */
 };
 
@@ -40,6 +40,7 @@ struct twin {
     struct gm_region **regions;
     struct gm_ram *rams[TWIN_RAMS];
     struct gm_space *spaces[MODEL_SPACES_MAX];
+    int fds[2];         /* of eventfds */
     struct model model; /* as of the last commit */
     struct model next;  /* as of the transaction under way */
     struct picture picture;
@@ -53,6 +54,7 @@ struct twin {
     struct recorder **recorders;
     size_t recorder_count;
 
+    unsigned eventfds_added; /* in the transaction under way */
     uint64_t edit_count;
     uint64_t commit_count;
     uint64_t failed_count;
@@ -60,6 +62,7 @@ struct twin {
     uint64_t view_count; /* that were compared, and the ranges in them */
     uint64_t range_count;
     uint64_t range_max;
+    uint64_t deep_count; /* maps with a way down through five aliases and more */
 };
 
 void twin_init(struct twin *twin, uint64_t seed, const struct twin_options *options);
@@ -69,6 +72,12 @@ void twin_fini(struct twin *twin);
 /* Numbers of the kinds that trees are made of. */
 gm_size_t twin_random_size(struct twin *twin, enum gm_region_kind kind);
 uint64_t twin_random_addr(struct twin *twin);
+
+/* One that exists. */
+int twin_random_region(struct twin *twin);
+
+/* Make region @index, which does not exist, on both sides. */
+void twin_make_region(struct twin *twin, int index);
 
 /* A random edit, recorded in @txn and in @edit; false if nothing could be recorded. */
 bool twin_edit(struct twin *twin, struct gm_txn *txn, struct model_edit *edit);
@@ -81,8 +90,8 @@ void twin_record(struct twin *twin, struct gm_txn *txn, const struct model_edit 
  * @may_fail: an errno that listeners or backends have been told to return, or 0.
  * Return: what the library returned; 1 if the tree was too heavy for the model and the transaction was aborted.
  */
-int twin_commit(struct twin *twin, struct gm_txn *txn, const struct model_edit *edits,
-                size_t count, int may_fail);
+int twin_commit(struct twin *twin, struct gm_txn *txn, const struct model_edit *edits, size_t count,
+                int may_fail);
 
 /* Would a commit of these edits succeed? */
 bool twin_would_commit(struct twin *twin, const struct model_edit *edits, size_t count);

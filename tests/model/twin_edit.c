@@ -1,9 +1,12 @@
 /* model/twin_edit.c - random edits, recorded on both sides. */
 #include "model/twin.h"
 
+#include "model/require.h"
+
 #include <string.h>
 
-#include "model/require.h"
+/* Larger ones are not logged: a log is a bit for each page. */
+#define LOGGED_BYTES_MAX ((gm_size_t)1 << 33)
 
 static int any_region(struct twin *twin)
 {
@@ -102,7 +105,7 @@ static void some_eventfd(struct twin *twin, int of, struct gm_eventfd *eventfd)
     eventfd->offset = rnd_below(&twin->rnd, size > 8 ? size - 7 : size + 1);
     eventfd->match = eventfd->size_bytes != 0 && rnd_one_in(&twin->rnd, 2);
     eventfd->value = eventfd->match ? rnd_below(&twin->rnd, 3) : 0;
-    eventfd->fd = 100 + (int)rnd_below(&twin->rnd, 2);
+    eventfd->fd = (int)rnd_below(&twin->rnd, 2); /* any that is open: nothing signals it */
 }
 
 static bool choose_eventfd(struct twin *twin, struct model_edit *edit)
@@ -117,7 +120,8 @@ static bool choose_eventfd(struct twin *twin, struct model_edit *edit)
     if (!model_terminates(region)) {
         return false;
     }
-    if (region->eventfd_count == MODEL_EVENTFDS_MAX || rnd_one_in(&twin->rnd, 3)) {
+    if (region->eventfd_count > MODEL_EVENTFDS_MAX - 2 || twin->eventfds_added == 2 ||
+        rnd_one_in(&twin->rnd, 3)) {
         edit->kind = MODEL_EVENTFD_DEL;
         if (region->eventfd_count > 0) {
             edit->eventfd = region->eventfds[rnd_below(&twin->rnd, region->eventfd_count)];
@@ -125,6 +129,7 @@ static bool choose_eventfd(struct twin *twin, struct model_edit *edit)
         }
     } else {
         edit->kind = MODEL_EVENTFD_ADD;
+        twin->eventfds_added++;
     }
     some_eventfd(twin, edit->region, &edit->eventfd);
     return region->size >= 8 ? edit->kind == MODEL_EVENTFD_ADD : rnd_one_in(&twin->rnd, 8);
@@ -216,6 +221,10 @@ static bool choose_attribute(struct twin *twin, struct model_edit *edit)
     edit->value = edit->kind == MODEL_SIZE
                       ? twin_random_size(twin, twin->model.regions[edit->region].kind)
                       : (gm_size_t)some_place(twin, edit);
+    if (edit->kind == MODEL_SIZE && !twin->options.huge_blocks &&
+        has_ram(&twin->model.regions[edit->region]) && edit->value > LOGGED_BYTES_MAX) {
+        edit->value = LOGGED_BYTES_MAX;
+    }
     if (edit->kind == MODEL_ADDR && edit->region < TWIN_ROOTS) {
         edit->value = rnd_one_in(&twin->rnd, 4) ? edit->value : 0;
     }
@@ -264,8 +273,8 @@ static bool choose_any(struct twin *twin, struct model_edit *edit)
 
 static bool choose(struct twin *twin, struct model_edit *edit)
 {
-    return choose_any(twin, edit) && !(twin->options.huge_blocks &&
-                                       (edit->kind == MODEL_LOG || edit->kind == MODEL_LOG_ALL));
+    return choose_any(twin, edit) &&
+           !(twin->options.huge_blocks && (edit->kind == MODEL_LOG || edit->kind == MODEL_LOG_ALL));
 }
 
 static int record(struct twin *twin, struct gm_txn *txn, const struct model_edit *edit)

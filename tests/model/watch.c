@@ -1,9 +1,9 @@
 /* model/watch.c - rebuilding views from events. */
 #include "model/watch.h"
 
-#include <string.h>
-
 #include "model/require.h"
+
+#include <string.h>
 
 #define MIRRORS_MAX (MODEL_SPACES_MAX + 1)
 
@@ -31,7 +31,7 @@ struct watch {
     bool logged_globally_before; /* as of begin */
     struct mirror mirrors[MIRRORS_MAX];
     struct mirror before[MIRRORS_MAX]; /* as of begin: where abort leads back to */
-    struct gm_change *promised; /* what prepare was shown, of all spaces */
+    struct gm_change *promised;        /* what prepare was shown, of all spaces */
     size_t promised_count;
     size_t promised_capacity;
     size_t told_count;
@@ -168,8 +168,7 @@ static void mirror_add(struct mirror *mirror, const struct gm_section *section)
             (unsigned long long)mirror->sections[at].last);
     if (mirror->count == mirror->capacity) {
         mirror->capacity = mirror->capacity * 2 + 32;
-        mirror->sections =
-            realloc(mirror->sections, mirror->capacity * sizeof(*mirror->sections));
+        mirror->sections = realloc(mirror->sections, mirror->capacity * sizeof(*mirror->sections));
     }
     memmove(&mirror->sections[at + 1], &mirror->sections[at],
             (mirror->count - at) * sizeof(*mirror->sections));
@@ -614,8 +613,8 @@ static void check_changes(const struct twin *twin)
                         next->kind == first->kind,
                     "a change was not told to all listeners before the next one");
             REQUIRE(lower(next[-1].watch, next->watch) == !descends(first->kind),
-                    "kind %d: priority %d after %d", (int)first->kind,
-                    (int)next->watch->priority, (int)next[-1].watch->priority);
+                    "kind %d: priority %d after %d", (int)first->kind, (int)next->watch->priority,
+                    (int)next[-1].watch->priority);
         }
         i += hearers > 0 ? hearers : 1;
     }
@@ -624,7 +623,7 @@ static void check_changes(const struct twin *twin)
 /* All of one stage come before any of the next. */
 static void check_stages(bool succeeded)
 {
-    static const int stage_of[] = {[PREPARE] = 0, [BEGIN] = 1, [CHANGE] = 2,  [APPLY] = 3,
+    static const int stage_of[] = {[PREPARE] = 0, [BEGIN] = 1,  [CHANGE] = 2, [APPLY] = 3,
                                    [UNDO] = 4,    [SETTLE] = 5, [COMMIT] = 6, [ABORT] = 7};
     int stage = 0;
     size_t i;
@@ -672,12 +671,10 @@ struct watch *watch_new(struct twin *twin, int space, int32_t priority)
     watch->priority = priority;
     watch->registered = ++registered;
     note_count = 0;
-    result =
-        gm_listener_register(twin->map, of, priority, &watch_ops, watch, &watch->handle, NULL);
+    result = gm_listener_register(twin->map, of, priority, &watch_ops, watch, &watch->handle, NULL);
     REQUIRE(result == 0, "registering: %d", result);
     watch_check(watch, true);
-    twin->watches =
-        realloc(twin->watches, (twin->watch_count + 1) * sizeof(struct watch *));
+    twin->watches = realloc(twin->watches, (twin->watch_count + 1) * sizeof(struct watch *));
     twin->watches[twin->watch_count++] = watch;
     return watch;
 }

@@ -1,12 +1,12 @@
 /* prop/test_prop_edits.c - a sample of the random edits that tests/long makes a million of. */
+#include "model/edits.h"
+#include "model/random.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
-
-#include "model/edits.h"
-#include "model/random.h"
 
 static void map_edited_at_random_equals_the_model(void **state)
 {
