@@ -162,7 +162,7 @@ static void choose_ram(struct twin *twin, struct model_region *made)
         made->ram_offset = rnd_below(rnd, made->ram_size);
     }
     made->ram_is_endless = gm_ram_hva(twin->rams[made->ram]) == NULL && made->ram_offset == 0;
-    if ((!made->ram_is_endless || !twin->options.huge_blocks) &&
+    if ((!made->ram_is_endless || rnd_one_in(rnd, 2)) &&
         made->size > (gm_size_t)made->ram_size - made->ram_offset) {
         made->size = made->ram_size - made->ram_offset;
     }

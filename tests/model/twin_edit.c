@@ -5,9 +5,6 @@
 
 #include <string.h>
 
-/* Larger ones are not logged: a log is a bit for each page. */
-#define LOGGED_BYTES_MAX ((gm_size_t)1 << 33)
-
 static int any_region(struct twin *twin)
 {
     return (int)rnd_below(&twin->rnd, (uint64_t)twin->options.region_count);
@@ -221,10 +218,6 @@ static bool choose_attribute(struct twin *twin, struct model_edit *edit)
     edit->value = edit->kind == MODEL_SIZE
                       ? twin_random_size(twin, twin->model.regions[edit->region].kind)
                       : (gm_size_t)some_place(twin, edit);
-    if (edit->kind == MODEL_SIZE && !twin->options.huge_blocks &&
-        has_ram(&twin->model.regions[edit->region]) && edit->value > LOGGED_BYTES_MAX) {
-        edit->value = LOGGED_BYTES_MAX;
-    }
     if (edit->kind == MODEL_ADDR && edit->region < TWIN_ROOTS) {
         edit->value = rnd_one_in(&twin->rnd, 4) ? edit->value : 0;
     }

@@ -476,6 +476,86 @@ static void tree_deeper_than_the_stack_allows_fails(void **state)
     gm_region_put(top);
 }
 
+/* Forty containers, each showing the next one twice: 2^40 ways down. */
+static void tree_with_too_many_ways_down_fails(void **state)
+{
+    /* The limit of steps ends it: -E2BIG soon, with the depth far below the limit. */
+    struct gm_map_options options = {.size = sizeof(options), .max_render_steps = 10000};
+    struct gm_region *levels[41];
+    struct board board;
+    unsigned i;
+
+    (void)state;
+    assert_int_equal(gm_map_new(&options, &board.map, NULL), 0);
+    for (i = 0; i < 41; i++) {
+        assert_int_equal(gm_region_new_container(board.map, "level", 0x10000, &levels[i]), 0);
+    }
+    for (i = 0; i < 40; i++) {
+        put_alias(&board, levels[i], "once", levels[i + 1], 0, 0, 0x8000);
+        put_alias(&board, levels[i], "twice", levels[i + 1], 0, 0x1000, 0x8000);
+    }
+    assert_int_equal(gm_space_new(board.map, "space", levels[0], &board.space, NULL), -E2BIG);
+    assert_int_equal(gm_space_new(board.map, "space", levels[36], &board.space, NULL), 0);
+    put(&board, levels[40], "io", GM_REGION_MMIO, 0, 0x100, 0);
+    require_picture(board.space, "0-ff io+0, 1000-10ff io+0, 2000-20ff io+0, 3000-30ff io+0, "
+                                 "4000-40ff io+0");
+    for (i = 0; i < 41; i++) {
+        gm_region_put(levels[i]);
+    }
+    gm_map_free(board.map);
+}
+
+/* ---- edits far below, and seen in many places ---- */
+
+static void edit_two_hundred_levels_down_is_seen(void **state)
+{
+    /* Deeper than a commit looks for what shows an edit: then everything is rendered. */
+    struct board *board = *state;
+    struct gm_region *at = board->root;
+    unsigned i;
+
+    for (i = 0; i < 200; i++) {
+        at = put(board, at, "level", GM_REGION_CONTAINER, 0x10, 0x100000, 0);
+    }
+    at = put(board, at, "io", GM_REGION_MMIO, 0, 0x100, 0);
+    require_picture(board->space, "c80-d7f io+0");
+    assert_int_equal(gm_region_set_enabled(at, false, NULL), 0);
+    require_picture(board->space, "");
+    assert_int_equal(gm_region_set_enabled(at, true, NULL), 0);
+    require_picture(board->space, "c80-d7f io+0");
+}
+
+static void edit_of_what_six_thousand_aliases_show_is_seen_in_all(void **state)
+{
+    /* More places than a commit looks at one by one. */
+    struct board *board = *state;
+    struct gm_region *io = picture_region(
+        board->map, (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "io", .size = 0x10});
+    struct gm_region_options alias = {
+        .size_of_options = sizeof(alias), .kind = GM_REGION_ALIAS, .size = 0x10, .target = io};
+    struct gm_view *view;
+    struct gm_txn *txn;
+    unsigned i;
+
+    assert_int_equal(gm_txn_begin(board->map, &txn), 0);
+    for (i = 0; i < 6000; i++) {
+        struct gm_region *made;
+
+        alias.addr = 0x20 * i;
+        assert_int_equal(gm_region_new(board->map, &alias, &made, NULL), 0);
+        assert_int_equal(gm_txn_add(txn, board->root, made), 0);
+        gm_region_put(made);
+    }
+    assert_int_equal(gm_txn_commit(txn, NULL), 0);
+    for (i = 0; i < 4; i++) {
+        view = gm_view_get(board->space);
+        assert_int_equal(gm_view_count(view), i % 2 == 0 ? 6000 : 0);
+        gm_view_put(view);
+        assert_int_equal(gm_region_set_enabled(io, i % 2 != 0, NULL), 0);
+    }
+    gm_region_put(io);
+}
+
 #define BOARD_TEST(test) cmocka_unit_test_setup_teardown(test, board_begin, board_end)
 
 int main(void)
@@ -506,6 +586,9 @@ int main(void)
         BOARD_TEST(root_that_leads_back_to_itself_fails),
         cmocka_unit_test(view_past_the_limit_of_ranges_fails),
         BOARD_TEST(tree_deeper_than_the_stack_allows_fails),
+        cmocka_unit_test(tree_with_too_many_ways_down_fails),
+        BOARD_TEST(edit_two_hundred_levels_down_is_seen),
+        BOARD_TEST(edit_of_what_six_thousand_aliases_show_is_seen_in_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
