@@ -1,12 +1,13 @@
 /*
  * guestmem/listener.h - being told what a commit changes.
  *
- * One commit, for the listeners of the address spaces whose views it re-rendered (others hear nothing):
+ * One commit, for the listeners of the address spaces whose views it changes (others hear nothing):
  *
  *   prepare      ascending priority; may fail: then abort, in reverse, for those that had prepared
  *   begin        ascending priority
- *   per space, in one pass of ascending addresses: eventfd_del and region_del; then in a second pass
- *                region_nop, region_add, eventfd_add, log_start, log_stop as the addresses come
+ *   first pass   eventfd_del and region_del, of one space after the other, by ascending address
+ *   second pass  region_nop, region_add, eventfd_add, log_start, log_stop, likewise, as the addresses
+ *                come
  *   apply        ascending priority; may fail, also half-way: then undo, in reverse, for that one and
  *                those that had applied, and abort, in reverse, for all that had begun
  *   (the new views are published here)
@@ -18,7 +19,7 @@
  * Among equals the one registered first comes first (last, where the order descends).
  *
  * What is told between begin and abort has not happened: a listener acts in apply or commit, or puts
- * back in abort. region_nop means: rendered again, came out the same. Ranges that the edits cannot
+ * back in abort. region_nop means: rendered again, came out the same, beside others that did not. Ranges that the edits cannot
  * have touched are not mentioned. A range that is added with log clients has a log_start after its
  * add; deletion has no log_stop.
  *

@@ -300,6 +300,17 @@ static int compare_move(struct commit *commit, struct move *move)
     return result == 0 ? diff_second_pass(&move->changes, allocator, before, after) : result;
 }
 
+/* Ranges that all came out the same are nothing to tell. */
+static bool is_news(const struct change_list *changes)
+{
+    size_t i = 0;
+
+    while (i < changes->count && changes->items[i].kind == GM_CHANGE_NOP) {
+        i++;
+    }
+    return i < changes->count;
+}
+
 /* Enter what the listeners of a space will hear. */
 static int collect_space(struct commit *commit, struct gm_space *space)
 {
@@ -315,7 +326,7 @@ static int collect_space(struct commit *commit, struct gm_space *space)
         }
         changes = &move->changes;
     }
-    return changes != NULL && changes->count > 0 ? tell_add(&commit->telling, space, changes) : 0;
+    return changes != NULL && is_news(changes) ? tell_add(&commit->telling, space, changes) : 0;
 }
 
 /* Only spaces that have listeners are looked at: most bus masters' have none. */

@@ -151,14 +151,14 @@ static bool descends(enum gm_change_kind kind)
     return kind == GM_CHANGE_DEL || kind == GM_CHANGE_LOG_STOP || kind == GM_CHANGE_EVENTFD_DEL;
 }
 
-static void tell_space(struct telling *telling, const struct told *told)
+static void tell_pass(struct telling *telling, const struct told *told, size_t first, size_t end)
 {
     size_t count = telling->listener_count;
     size_t i;
     size_t j;
 
     name_space(told);
-    for (i = 0; i < told->changes->count; i++) {
+    for (i = first; i < end; i++) {
         const struct gm_change *change = &told->changes->items[i];
         bool reverse = descends(change->kind);
 
@@ -190,7 +190,12 @@ void tell_changes(struct telling *telling)
         }
     }
     for (i = 0; i < telling->told_count; i++) {
-        tell_space(telling, &telling->told[i]);
+        tell_pass(telling, &telling->told[i], 0, telling->told[i].changes->second_pass);
+    }
+    for (i = 0; i < telling->told_count; i++) {
+        const struct change_list *changes = telling->told[i].changes;
+
+        tell_pass(telling, &telling->told[i], changes->second_pass, changes->count);
     }
     for (i = telling->listener_count; global_stops && i-- > 0;) {
         struct gm_listener *listener = telling->listeners[i];

@@ -283,6 +283,33 @@ static int on_prepare(void *opaque, struct gm_space *space, const struct gm_chan
     return 0;
 }
 
+static bool is_first_pass(const struct gm_change *change)
+{
+    return change->kind == GM_CHANGE_DEL || change->kind == GM_CHANGE_EVENTFD_DEL;
+}
+
+/* What prepare was shown space by space is told in two passes over all spaces. */
+static void order_by_pass(struct watch *watch)
+{
+    struct gm_change *ordered = malloc((watch->promised_count + 1) * sizeof(*ordered));
+    size_t count = 0;
+    unsigned pass;
+    size_t i;
+
+    for (pass = 0; pass < 2; pass++) {
+        for (i = 0; i < watch->promised_count; i++) {
+            if (is_first_pass(&watch->promised[i]) == (pass == 0)) {
+                ordered[count] = watch->promised[i];
+                count++;
+            }
+        }
+    }
+    if (count > 0) {
+        memcpy(watch->promised, ordered, count * sizeof(*ordered));
+    }
+    free(ordered);
+}
+
 static void on_begin(void *opaque)
 {
     struct watch *watch = opaque;
@@ -294,6 +321,7 @@ static void on_begin(void *opaque)
         watch->state = PREPARED;
     }
     enter(watch, BEGIN, PREPARED, BEGUN);
+    order_by_pass(watch);
     watch->logged_globally_before = watch->logs_globally;
     for (i = 0; i < MIRRORS_MAX; i++) {
         mirror_copy(&watch->before[i], &watch->mirrors[i]);
