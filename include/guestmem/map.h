@@ -14,7 +14,7 @@ extern "C" {
 struct gm_map_options {
     size_t size;                          /* sizeof(struct gm_map_options) */
     const struct gm_allocator *allocator; /* copied; NULL for malloc */
-    uint32_t max_view_ranges;             /* a view past this fails the commit; 0 for 65536 */
+    uint32_t max_view_ranges;             /* a view past this fails the commit; 0 for 2^20 */
     uint32_t max_render_steps;            /* region visits of one render; 0 for 16 million */
     bool guest_big_endian;                /* what GM_ORDER_GUEST means */
 };

@@ -35,7 +35,7 @@ struct children {
 void children_insert(struct children *children, struct gm_region *child);
 void children_remove(struct children *children, struct gm_region *child);
 
-/* Call @visit for each child whose extent meets @span (in no useful order), until it returns false. */
+/* Call @visit for each child whose extent meets @span, by address, until it returns false. */
 bool children_visit(const struct children *children, struct span span,
                     bool (*visit)(void *opaque, struct gm_region *child), void *opaque);
 

@@ -8,7 +8,7 @@
 
 #include <errno.h>
 
-#define DEFAULT_MAX_RANGES 65536u
+#define DEFAULT_MAX_RANGES (1u << 20)
 #define DEFAULT_MAX_STEPS (16u << 20)
 
 static void set_limits(struct hub *hub, const struct gm_map_options *options)

@@ -183,6 +183,24 @@ static bool is_loop(const struct frame *frame)
 static int walk(struct render *render, const struct frame *above, struct gm_region *region,
                 pos_t base, struct inherited inherited);
 
+/* Siblings come in order of address. Where none overlaps another, nobody wins over anybody, and this
+ * order is the best one: each range is appended behind the last. */
+static bool siblings_overlap(const struct render *render, size_t first, size_t end)
+{
+    pos_t reached = 0;
+    size_t i;
+
+    for (i = first; i < end; i++) {
+        const struct gm_region *child = render->siblings[i];
+
+        if (i > first && child->addr < reached) {
+            return true;
+        }
+        reached = (pos_t)child->addr + child->size;
+    }
+    return false;
+}
+
 static int walk_children(struct render *render, const struct frame *frame,
                          struct inherited inherited)
 {
@@ -197,7 +215,7 @@ static int walk_children(struct render *render, const struct frame *frame,
         return -ENOMEM;
     }
     end = render->sibling_count;
-    if (end - first > 1) {
+    if (siblings_overlap(render, first, end)) {
         qsort(&render->siblings[first], end - first, sizeof(*render->siblings), compare_siblings);
     }
     for (i = first; i < end && result == 0; i++) {
