@@ -231,7 +231,7 @@ int take_decimal(struct lines *lines, const char *what, uint32_t *value)
     }
 }
 
-int take_signed(struct lines *lines, const char *what, int32_t *value)
+int take_signed(struct lines *lines, const char *what, unsigned base, int32_t *value)
 {
     struct word word;
     struct word digits;
@@ -243,13 +243,13 @@ int take_signed(struct lines *lines, const char *what, int32_t *value)
     }
     is_negative = word.text[0] == '-';
     digits = (struct word){word.text + is_negative, word.length - is_negative};
-    switch (parse(digits, 10, (gm_size_t)INT32_MAX + is_negative, &wide)) {
+    switch (parse(digits, base, (gm_size_t)INT32_MAX + is_negative, &wide)) {
     case NUMBER_GOOD:
         *value = (int32_t)(is_negative ? -(int64_t)wide : (int64_t)wide);
         return 0;
     case NUMBER_NONE:
-        return lines_error(lines, "%s '%.*s' is not a decimal number", what, shown(word),
-                           word.text);
+        return lines_error(lines, "%s '%.*s' is not a %s number", what, shown(word), word.text,
+                           base == 10 ? "decimal" : "hexadecimal");
     default:
         return lines_error(lines, "%s %.*s does not fit in 32 bits", what, shown(word), word.text);
     }

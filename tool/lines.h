@@ -46,11 +46,12 @@ bool word_is(struct word word, const char *text);
 /* Take the line's next field. @what: how the formats call it. Return: 0; -1 there is none. */
 int take_word(struct lines *lines, const char *what, struct word *word);
 
-/* Take a number: hexadecimal without prefix and at most @max; decimal; decimal with a sign. */
+/* Take a number: hexadecimal without prefix and at most @max; decimal; with a sign, to
+ * base 10 or 16. */
 int take_hex(struct lines *lines, const char *what, gm_size_t max, gm_size_t *value);
 int take_hex64(struct lines *lines, const char *what, uint64_t *value);
 int take_decimal(struct lines *lines, const char *what, uint32_t *value);
-int take_signed(struct lines *lines, const char *what, int32_t *value);
+int take_signed(struct lines *lines, const char *what, unsigned base, int32_t *value);
 
 /* Take all that is left, blanks in it included; may be empty. The caller frees it. */
 char *take_rest(struct lines *lines);

@@ -70,7 +70,7 @@ static int read_region(struct mapfile *mapfile, struct lines *lines)
     if (take_decimal(lines, "ID", &region.id) != 0 ||
         take_hex64(lines, "ADDR", &region.addr) != 0 ||
         take_hex(lines, "SIZE", GM_SIZE_2_64, &region.size) != 0 ||
-        take_signed(lines, "PRIO", &region.priority) != 0 ||
+        take_signed(lines, "PRIO", 10, &region.priority) != 0 ||
         take_flags(lines, &region.flags) != 0 || check_flags(lines, &region) != 0) {
         return -1;
     }

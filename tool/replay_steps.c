@@ -59,7 +59,7 @@ static int parse_watch(struct lines *lines, struct step *step)
     if (!step->is_all && take_decimal(lines, "SPACE", &step->space) != 0) {
         return -1;
     }
-    return take_signed(lines, "PRIORITY", &step->priority);
+    return take_signed(lines, "PRIORITY", 16, &step->priority);
 }
 
 static int parse_unwatch(struct lines *lines, struct step *step)
@@ -114,7 +114,7 @@ static int parse_set(struct lines *lines, struct step *step)
     case SET_SIZE:
         return take_hex(lines, "VALUE", GM_SIZE_2_64, &step->value);
     case SET_PRIORITY:
-        return take_signed(lines, "PRIORITY", &step->priority);
+        return take_signed(lines, "PRIORITY", 10, &step->priority);
     default:
         return take_choice(lines, "0", "1", &step->is_on);
     }
