@@ -15,8 +15,10 @@ static bool takes_part(const struct telling *telling, const struct gm_listener *
 {
     size_t i;
 
-    if ((telling->old_log_all == 0) != (telling->new_log_all == 0)) {
-        return true; /* global logging begins or ends for every listener, whatever its space shows */
+    /* Global logging begins or ends for every listener that hears of it, whatever its space shows. */
+    if ((telling->old_log_all == 0) != (telling->new_log_all == 0) &&
+        (listener->ops.log_global_start != NULL || listener->ops.log_global_stop != NULL)) {
+        return true;
     }
     for (i = 0; i < telling->told_count; i++) {
         if (hears(listener, telling->told[i].space)) {
