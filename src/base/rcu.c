@@ -20,6 +20,7 @@ static void run_item(struct rcu_head *head)
 
     RCU_ACQUIRE();
     item->reclaim(item);
+    RCU_RELEASE(); /* pairs with the acquire in rcu_drain() */
 }
 
 void rcu_defer(struct rcu_item *item, void (*reclaim)(struct rcu_item *item))

@@ -9,7 +9,8 @@
  *    It does not wait and cannot fail.
  *
  * liburcu's fences are invisible to ThreadSanitizer; the annotations say the one edge that callers
- * rely on: leaving a section happens before the callback that follows it.
+ * rely on: leaving a section happens before the callback that follows it, and that callback before
+ * the end of an rcu_drain() that waits for it.
  */
 #ifndef BASE_RCU_H
 #define BASE_RCU_H

@@ -198,8 +198,8 @@ static void end(struct machine *machine)
     gm_region_put(machine->memory);
     gm_region_put(machine->root);
     gm_map_free(machine->map);
-    gm_map_quiesce(NULL); /* the allocator counts in the machine until the last thing is freed */
     gm_ram_put(machine->ram);
+    gm_map_quiesce(NULL); /* the allocator counts in the machine until the last thing is freed */
 }
 
 static struct counts counts_now(struct machine *machine)
