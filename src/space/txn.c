@@ -275,6 +275,13 @@ int gm_txn_set_root(struct gm_txn *txn, struct gm_space *space, struct gm_region
 
 /* ---- one edit as a transaction ---- */
 
+static int begin_single(struct gm_map *map, struct gm_txn **txn, struct gm_diag *diag)
+{
+    int result = gm_txn_begin(map, txn);
+
+    return result == 0 ? 0 : diag_set(diag, result, "no memory for a transaction");
+}
+
 /* The transaction holds one recorded edit, or none if recording failed with @result. */
 static int commit_single(struct gm_txn *txn, int result, struct gm_diag *diag)
 {
@@ -288,35 +295,32 @@ static int commit_single(struct gm_txn *txn, int result, struct gm_diag *diag)
 int gm_region_add(struct gm_region *parent, struct gm_region *child, struct gm_diag *diag)
 {
     struct gm_txn *txn;
-    int result = gm_txn_begin(parent->map, &txn);
+    int result = begin_single(parent->map, &txn, diag);
 
-    return result == 0 ? commit_single(txn, gm_txn_add(txn, parent, child), diag)
-                       : diag_set(diag, result, "no memory for a transaction");
+    return result == 0 ? commit_single(txn, gm_txn_add(txn, parent, child), diag) : result;
 }
 
 int gm_region_del(struct gm_region *parent, struct gm_region *child, struct gm_diag *diag)
 {
     struct gm_txn *txn;
-    int result = gm_txn_begin(parent->map, &txn);
+    int result = begin_single(parent->map, &txn, diag);
 
-    return result == 0 ? commit_single(txn, gm_txn_del(txn, parent, child), diag)
-                       : diag_set(diag, result, "no memory for a transaction");
+    return result == 0 ? commit_single(txn, gm_txn_del(txn, parent, child), diag) : result;
 }
 
 int gm_region_set_enabled(struct gm_region *region, bool enabled, struct gm_diag *diag)
 {
     struct gm_txn *txn;
-    int result = gm_txn_begin(region->map, &txn);
+    int result = begin_single(region->map, &txn, diag);
 
     return result == 0 ? commit_single(txn, gm_txn_set_enabled(txn, region, enabled), diag)
-                       : diag_set(diag, result, "no memory for a transaction");
+                       : result;
 }
 
 int gm_region_set_addr(struct gm_region *region, uint64_t addr, struct gm_diag *diag)
 {
     struct gm_txn *txn;
-    int result = gm_txn_begin(region->map, &txn);
+    int result = begin_single(region->map, &txn, diag);
 
-    return result == 0 ? commit_single(txn, gm_txn_set_addr(txn, region, addr), diag)
-                       : diag_set(diag, result, "no memory for a transaction");
+    return result == 0 ? commit_single(txn, gm_txn_set_addr(txn, region, addr), diag) : result;
 }
