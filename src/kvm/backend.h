@@ -5,8 +5,8 @@
 #ifndef KVM_BACKEND_H
 #define KVM_BACKEND_H
 
+#include "base/gate.h"
 #include "kvm/kvm.h"
-#include "slots/gate.h"
 
 #include <guestmem/backend.h>
 

@@ -4,11 +4,11 @@
 #ifndef VM_VM_H
 #define VM_VM_H
 
+#include "base/gate.h"
 #include "base/lock.h"
 #include "kvm/backend.h"
 #include "kvm/kvm.h"
 #include "kvm/ports.h"
-#include "slots/gate.h"
 #include "vm/kick.h"
 
 #include <guestmem/vm.h>

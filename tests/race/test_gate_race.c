@@ -3,7 +3,7 @@
  * What they share is not atomic: ThreadSanitizer finds it if the gate orders less than it promises.
  */
 #include "base/check.h"
-#include "slots/gate.h"
+#include "base/gate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

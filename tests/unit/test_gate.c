@@ -3,7 +3,7 @@
  * what must have happened before is asserted afterwards. The races are in race/test_gate_race.c.
  */
 #include "base/check.h"
-#include "slots/gate.h"
+#include "base/gate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-/* slots/gate.c - the run gate. The numbers of comments are those of the table in gate.h. */
-#include "slots/gate.h"
+/* base/gate.c - the run gate. The numbers of comments are those of the table in gate.h. */
+#include "base/gate.h"
 
 #include "base/check.h"
 

@@ -1,5 +1,5 @@
 /*
- * slots/gate.h - the run gate: keeps vCPUs out of guest mode while memory that stays visible has to
+ * base/gate.h - the run gate: keeps vCPUs out of guest mode while memory that stays visible has to
  * be unmapped for a moment. Backends own one; vCPUs are registered with it together with a kick
  * function.
  *
@@ -33,8 +33,8 @@
  * A kick can miss: it may come before its target has really begun to run the guest. So the holder
  * kicks again every GATE_KICK_NS until the vCPU has left.
  */
-#ifndef SLOTS_GATE_H
-#define SLOTS_GATE_H
+#ifndef BASE_GATE_H
+#define BASE_GATE_H
 
 #include "base/lock.h"
 
