@@ -1,9 +1,9 @@
 /*
- * guestmem/vm.h - a virtual machine on /dev/kvm whose memory is a map.
+ * guestmem/vm.h - a virtual machine whose memory is a map, on /dev/kvm or on the software KVM.
  *
- * gm_vm_open() makes the VM; gm_vm_attach() takes one that the caller made and goes on owning. Both
- * give it a map with two address spaces, memory (2^64) and I/O ports (64 KiB), each with an empty
- * container as root, and attach the slot backend to the memory space.
+ * gm_vm_open() makes the VM; gm_vm_attach() takes one that the caller made on /dev/kvm and goes on
+ * owning. Both give it a map with two address spaces, memory (2^64) and I/O ports (64 KiB), each with
+ * an empty container as root, and attach the slot backend to the memory space.
  */
 #ifndef GUESTMEM_VM_H
 #define GUESTMEM_VM_H
@@ -22,6 +22,15 @@ extern "C" {
 
 struct gm_vm;
 struct gm_vcpu;
+struct gm_soft;
+struct gm_soft_options;
+
+/* What is under the map. */
+enum gm_accel {
+    GM_ACCEL_KVM,  /* /dev/kvm */
+    GM_ACCEL_SOFT, /* the software KVM (guestmem/soft.h): needs no module, privilege or hardware */
+    GM_ACCEL_AUTO, /* /dev/kvm, and where it does not open the software KVM */
+};
 
 struct gm_vm_options {
     size_t size;                      /* sizeof(struct gm_vm_options) */
@@ -32,10 +41,15 @@ struct gm_vm_options {
     int kick_signal;
     uint32_t max_slots;     /* use fewer than the kernel offers; 0: all */
     bool no_manual_protect; /* do not use KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+    enum gm_accel accel;
+    /* Of a software VM; NULL: defaults, and the map's allocator. */
+    const struct gm_soft_options *soft;
 };
 
 /*
- * Open /dev/kvm and make a VM.
+ * Make a VM: on /dev/kvm, or on the software KVM.
+ * GM_ACCEL_AUTO takes the software KVM where the device does not exist, may not be opened or has no
+ * driver; what else is wrong with it is an error.
  * Return: 0; -EINVAL; -ENOENT, -EACCES, -ENODEV the device cannot be opened (the diag says how to go
  * on); -EOPNOTSUPP the kernel lacks what guestmem needs; -ENOMEM; or errno of KVM_CREATE_VM.
  */
@@ -46,7 +60,8 @@ GM_MUST_CHECK int gm_vm_open(const struct gm_vm_options *options, struct gm_vm *
  * Give memory to a VM that the caller made. @system_fd is /dev/kvm, @vm_fd the VM; both stay the
  * caller's and must outlive the handle. No slots may be in use yet. Manual dirty-log protection is
  * switched as the options say, whatever it was before, and off at the end; everything else that the
- * caller made (irqchip, vCPUs) is left alone. Errors as gm_vm_open().
+ * caller made (irqchip, vCPUs) is left alone. Errors as gm_vm_open(); GM_ACCEL_SOFT is -EINVAL: a
+ * software VM of one's own is attached by gm_soft_attach().
  */
 GM_MUST_CHECK int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_options *options,
                                struct gm_vm **vm, struct gm_diag *diag);
@@ -54,8 +69,8 @@ GM_MUST_CHECK int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_opti
 /*
  * Close, or detach from, the VM: slots are deleted, vCPUs of gm_vcpu_new() closed, the map freed.
  * Context: no thread is inside gm_vcpu_run() or an access.
- * Return: 0; -EBUSY a vCPU is running; or what gm_slots_detach() returned: then it is as it was. NULL
- * is allowed.
+ * Return: 0; -EBUSY a vCPU is running, or one of gm_soft_vcpu_new() is left; or what gm_slots_detach()
+ * returned: then it is as it was. NULL is allowed.
  */
 GM_MUST_CHECK int gm_vm_close(struct gm_vm *vm, struct gm_diag *diag);
 
@@ -67,7 +82,13 @@ struct gm_region *gm_vm_memory_root(struct gm_vm *vm); /* borrowed: its root con
 struct gm_region *gm_vm_ports_root(struct gm_vm *vm);  /* borrowed: 64 KiB */
 struct gm_slots *gm_vm_slots(struct gm_vm *vm);
 int gm_vm_fd(const struct gm_vm *vm); /* for the ioctls that are not memory: irqchip, PIT, ... */
-int gm_vm_system_fd(const struct gm_vm *vm); /* /dev/kvm */
+int gm_vm_system_fd(const struct gm_vm *vm); /* /dev/kvm; both are -1 of a software VM */
+
+/*
+ * The software KVM under the map, borrowed until the VM is closed; NULL on /dev/kvm. Its vCPUs are those
+ * of gm_soft_vcpu_new(): they reach memory, and run no instructions themselves.
+ */
+struct gm_soft *gm_vm_soft(struct gm_vm *vm);
 
 /*
  * Make a vCPU, or take one that the caller made (@run is its mapped kvm_run area, all of
@@ -77,7 +98,8 @@ int gm_vm_system_fd(const struct gm_vm *vm); /* /dev/kvm */
  * @kick: makes this vCPU's thread leave KVM_RUN soon, if it is in there; called from other threads,
  *        maybe often, and by gm_vcpu_kick(). It takes no lock that is held around an edit. NULL for
  *        the library's signal: then KVM_SET_SIGNAL_MASK of the vCPU is the library's until it is freed.
- * Return: 0; -EINVAL; -EEXIST; -ENOMEM; or errno of KVM_CREATE_VCPU or mmap.
+ * Return: 0; -EINVAL; -EEXIST; -ENOMEM; -EOPNOTSUPP of a software VM (see gm_vm_soft()); or errno of
+ * KVM_CREATE_VCPU or mmap.
  */
 GM_MUST_CHECK int gm_vcpu_new(struct gm_vm *vm, unsigned id, struct gm_vcpu **vcpu,
                               struct gm_diag *diag);

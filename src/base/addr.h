@@ -1,10 +1,10 @@
 /*
  * base/addr.h - address arithmetic: the only room where addresses are compared with lengths.
  *
- * A host virtual address is a struct of one member, so that the compiler refuses to mix it with guest
- * physical addresses, which are plain numbers: these rooms have no frame numbers. Positions while a
- * tree is rendered are signed 128-bit numbers: an alias may look from below its target's start, and a
- * space ends at 2^64.
+ * Kinds of address are structs of one member, so that the compiler refuses to mix them: host virtual
+ * addresses everywhere, guest frame numbers in the software KVM. A guest physical address is a plain
+ * number where there is nothing to mix it with. Positions while a tree is rendered are signed 128-bit
+ * numbers: an alias may look from below its target's start, and a space ends at 2^64.
  */
 #ifndef BASE_ADDR_H
 #define BASE_ADDR_H
@@ -20,12 +20,27 @@ struct hva {
     uint64_t value;
 };
 
+struct gfn {
+    uint64_t value;
+};
+
 #define PAGE_SHIFT_4K 12u
+#define PAGE_BYTES_4K ((uint64_t)1 << PAGE_SHIFT_4K)
 #define POS_2_64 ((pos_t)1 << 64)
 
 static inline struct hva hva_of(const void *pointer)
 {
     return (struct hva){(uint64_t)(uintptr_t)pointer};
+}
+
+static inline struct gfn gfn_of(uint64_t gpa)
+{
+    return (struct gfn){gpa >> PAGE_SHIFT_4K};
+}
+
+static inline uint64_t gpa_of_gfn(struct gfn gfn)
+{
+    return gfn.value << PAGE_SHIFT_4K;
 }
 
 /* Does [at, at + size) lie within [base, base + length)? Correct for any values: nothing wraps. */

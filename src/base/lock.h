@@ -11,6 +11,10 @@
 
 enum lock_rank {
     LOCK_RANK_MAP = 10,   /* a map's commit lock */
+    LOCK_RANK_SOFT = 11,  /* a software VM's settings that come before its vCPUs */
+    LOCK_RANK_KCORE = 12, /* a software VM's slots: changes, logs, attributes */
+    LOCK_RANK_MMU = 14,   /* a software VM's tables, for those who take entries away */
+    LOCK_RANK_HOLD = 16,  /* how often a software VM's vCPUs are held out of guest mode */
     LOCK_RANK_GATE = 20,  /* a run gate */
     LOCK_RANK_DIRTY = 30, /* a block's list of dirty clients */
     LOCK_RANK_LEAF = 100, /* taken last, nothing is called under it */

@@ -53,12 +53,26 @@ static int vcpu_use_signal(struct gm_vcpu *vcpu, struct gm_diag *diag)
     return 0;
 }
 
+/* Until there is a vCPU of ours that runs instructions, only /dev/kvm has vCPUs of this kind. */
+static int refuse_soft(const struct gm_vm *vm, struct gm_diag *diag)
+{
+    return vm->soft == NULL
+               ? 0
+               : diag_set(diag, -EOPNOTSUPP,
+                          "a software VM's vCPUs do not run instructions: make them by "
+                          "gm_soft_vcpu_new(gm_vm_soft(vm), ...) and use guestmem/mmu.h");
+}
+
 int gm_vcpu_new(struct gm_vm *vm, unsigned id, struct gm_vcpu **out, struct gm_diag *diag)
 {
     size_t run_bytes = vm->backend.features.run_bytes;
-    struct gm_vcpu *vcpu = vcpu_alloc(vm, -1, NULL);
-    int rc;
+    struct gm_vcpu *vcpu;
+    int rc = refuse_soft(vm, diag);
 
+    if (rc != 0) {
+        return rc;
+    }
+    vcpu = vcpu_alloc(vm, -1, NULL);
     if (vcpu == NULL) {
         return diag_set(diag, -ENOMEM, "no memory for vCPU %u", id);
     }
@@ -109,8 +123,11 @@ int gm_vcpu_attach(struct gm_vm *vm, int vcpu_fd, struct kvm_run *run, void (*ki
                    void *opaque, struct gm_vcpu **out, struct gm_diag *diag)
 {
     struct gm_vcpu *vcpu;
-    int rc;
+    int rc = refuse_soft(vm, diag);
 
+    if (rc != 0) {
+        return rc;
+    }
     if (vcpu_fd < 0 || run == NULL) {
         return diag_set(diag, -EINVAL, "a vCPU's descriptor and its kvm_run area are both needed");
     }

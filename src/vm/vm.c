@@ -1,4 +1,7 @@
-/* vm/vm.c - a VM: opening or attaching to it, wiring a map to it, closing it. */
+/*
+ * vm/vm.c - a VM: opening or attaching to it, wiring a map to it, closing it. What is under the map
+ * is behind struct vm_accel.
+ */
 #include "vm/vm.h"
 
 #include "base/alloc.h"
@@ -31,6 +34,9 @@ static int check_options(const struct gm_vm_options *options, struct gm_diag *di
         (options->map != NULL && options->map->size != sizeof(*options->map))) {
         return diag_set(diag, -EINVAL, "the size in gm_vm_options, or in its map, is not ours");
     }
+    if ((unsigned)options->accel > GM_ACCEL_AUTO) {
+        return diag_set(diag, -EINVAL, "%d is no kind of accel", (int)options->accel);
+    }
     signal_number = options->kick_signal;
     if (signal_number != 0 && !is_usable_signal(signal_number)) {
         return diag_set(diag, -EINVAL, "signal %d cannot be used as kick_signal", signal_number);
@@ -38,7 +44,7 @@ static int check_options(const struct gm_vm_options *options, struct gm_diag *di
     return 0;
 }
 
-static struct gm_vm *vm_alloc(const struct gm_vm_options *options)
+static struct gm_vm *vm_alloc(const struct gm_vm_options *options, const struct vm_accel *accel)
 {
     const struct gm_map_options *map = options != NULL ? options->map : NULL;
     const struct gm_allocator *allocator =
@@ -53,6 +59,9 @@ static struct gm_vm *vm_alloc(const struct gm_vm_options *options)
         return NULL;
     }
     vm->allocator = *allocator;
+    vm->accel = accel;
+    vm->system_fd = -1;
+    vm->vm_fd = -1;
     vm->kick_signal =
         options != NULL && options->kick_signal != 0 ? options->kick_signal : SIGRTMIN;
     return vm;
@@ -80,25 +89,7 @@ static int make_spaces(struct gm_vm *vm, const struct gm_map_options *options, s
     return gm_space_new(vm->map, "ports", vm->ports_root, &vm->ports, diag);
 }
 
-/* The slots come last: what fails before or in them leaves nothing behind that has to be detached. */
-static int attach_backend(struct gm_vm *vm, uint32_t max_slots, struct gm_diag *diag)
-{
-    struct gm_backend_options options = kvm_backend_options(&vm->backend, max_slots);
-    struct gm_backend_ops ops = kvm_backend_ops(&vm->backend);
-    int rc = 0;
-
-    options.allocator = &vm->allocator;
-    if (vm->backend.features.eventfds) {
-        rc = kvm_ports_attach(vm->map, vm->ports, &vm->backend, &vm->allocator, &vm->ports_listener,
-                              diag);
-    }
-    if (rc == 0) {
-        rc = gm_slots_attach(vm->memory, &options, &ops, &vm->backend, &vm->slots, diag);
-    }
-    return rc;
-}
-
-/* All but the slots and the descriptors; of a VM that is made in part, too. */
+/* All but the slots and what is under the map; of a VM that is made in part, too. */
 static void free_parts(struct gm_vm *vm)
 {
     while (vm->vcpus != NULL) {
@@ -109,31 +100,28 @@ static void free_parts(struct gm_vm *vm)
     if (vm->map != NULL) {
         gm_map_free(vm->map);
     }
-    kvm_ports_free(vm->ports_listener);
 }
 
-/* Wire a map to the VM behind the two descriptors. They stay open if this fails. */
+/* Wire a map to what is under it. */
 static int make_vm(struct gm_vm *vm, const struct gm_vm_options *options, struct gm_diag *diag)
 {
-    bool automatic = options == NULL || !options->no_manual_protect;
-    struct kvm_features features;
-    int rc = kvm_probe(vm->system_fd, vm->vm_fd, &features, diag);
+    const struct gm_vm_options defaults = {.size = sizeof(defaults)};
+    int rc;
 
+    if (options == NULL) {
+        options = &defaults;
+    }
+    rc = vm->accel->begin(vm, options, diag);
     if (rc != 0) {
         return rc;
     }
-    rc = kvm_backend_init(&vm->backend, vm->vm_fd, &features,
-                          automatic ? 0 : KVM_BACKEND_NO_MANUAL_PROTECT, diag);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = make_spaces(vm, options != NULL ? options->map : NULL, diag);
+    rc = make_spaces(vm, options->map, diag);
     if (rc == 0) {
-        rc = attach_backend(vm, options != NULL ? options->max_slots : 0, diag);
+        rc = vm->accel->attach(vm, options, diag);
     }
     if (rc != 0) {
         free_parts(vm);
-        kvm_backend_fini(&vm->backend);
+        vm->accel->end(vm);
     }
     return rc;
 }
@@ -146,6 +134,11 @@ static void free_handle(struct gm_vm *vm)
     mem_free(&allocator, vm);
 }
 
+static enum gm_accel accel_of(const struct gm_vm_options *options)
+{
+    return options != NULL ? options->accel : GM_ACCEL_KVM;
+}
+
 int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_options *options, struct gm_vm **out,
                  struct gm_diag *diag)
 {
@@ -155,7 +148,11 @@ int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_options *options, 
     if (rc != 0) {
         return rc;
     }
-    vm = vm_alloc(options);
+    if (accel_of(options) == GM_ACCEL_SOFT) {
+        return diag_set(diag, -EINVAL,
+                        "descriptors are of a VM on /dev/kvm, which is not what accel says");
+    }
+    vm = vm_alloc(options, &vm_accel_kvm);
     if (vm == NULL) {
         return diag_set(diag, -ENOMEM, "no memory for a VM");
     }
@@ -170,21 +167,30 @@ int gm_vm_attach(int system_fd, int vm_fd, const struct gm_vm_options *options, 
     return 0;
 }
 
-int gm_vm_open(const struct gm_vm_options *options, struct gm_vm **out, struct gm_diag *diag)
+static int open_soft(const struct gm_vm_options *options, struct gm_vm **out, struct gm_diag *diag)
 {
-    bool is_default = options == NULL || options->device == NULL;
-    int system_fd;
-    int vm_fd;
-    int rc = check_options(options, diag);
+    struct gm_vm *vm = vm_alloc(options, &vm_accel_soft);
+    int rc;
 
+    if (vm == NULL) {
+        return diag_set(diag, -ENOMEM, "no memory for a VM");
+    }
+    rc = make_vm(vm, options, diag);
     if (rc != 0) {
+        free_handle(vm);
         return rc;
     }
-    rc = kvm_open(is_default ? KVM_DEVICE_PATH : options->device, &system_fd, diag);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = kvm_make_vm(system_fd, &vm_fd, diag);
+    *out = vm;
+    return 0;
+}
+
+/* A VM of our own on an open device, which is closed if this fails. */
+static int open_kvm(int system_fd, const struct gm_vm_options *options, struct gm_vm **out,
+                    struct gm_diag *diag)
+{
+    int vm_fd;
+    int rc = kvm_make_vm(system_fd, &vm_fd, diag);
+
     if (rc != 0) {
         goto out_close_system;
     }
@@ -202,17 +208,31 @@ out_close_system:
     return rc;
 }
 
-static bool vm_is_running(struct gm_vm *vm)
+int gm_vm_open(const struct gm_vm_options *options, struct gm_vm **out, struct gm_diag *diag)
 {
-    bool running = false;
+    const char *device =
+        options != NULL && options->device != NULL ? options->device : KVM_DEVICE_PATH;
+    struct gm_diag why;
+    int system_fd;
+    int rc = check_options(options, diag);
 
-    lock_take(&vm->lock);
-    for (struct gm_vcpu *vcpu = vm->vcpus; vcpu != NULL; vcpu = vcpu->next) {
-        /* Acquire; pairs with the release in vcpu_unbind(). */
-        running = running || atomic_load_explicit(&vcpu->in_run, memory_order_acquire);
+    if (rc != 0) {
+        return rc;
     }
-    lock_drop(&vm->lock);
-    return running;
+    if (accel_of(options) == GM_ACCEL_SOFT) {
+        return open_soft(options, out, diag);
+    }
+    rc = kvm_open(device, &system_fd, &why);
+    if (rc == 0) {
+        return open_kvm(system_fd, options, out, diag);
+    }
+    if (accel_of(options) == GM_ACCEL_AUTO && (rc == -ENOENT || rc == -EACCES || rc == -ENODEV)) {
+        return open_soft(options, out, diag);
+    }
+    if (diag != NULL) {
+        *diag = why;
+    }
+    return rc;
 }
 
 int gm_vm_close(struct gm_vm *vm, struct gm_diag *diag)
@@ -222,19 +242,16 @@ int gm_vm_close(struct gm_vm *vm, struct gm_diag *diag)
     if (vm == NULL) {
         return 0;
     }
-    if (vm_is_running(vm)) {
-        return diag_set(diag, -EBUSY, "a vCPU of this VM is running");
+    rc = vm->accel->check_idle(vm, diag);
+    if (rc != 0) {
+        return rc;
     }
     rc = gm_slots_detach(vm->slots, diag);
     if (rc != 0) {
         return rc;
     }
     free_parts(vm);
-    kvm_backend_fini(&vm->backend);
-    if (vm->owns_fds) {
-        close(vm->vm_fd);
-        close(vm->system_fd);
-    }
+    vm->accel->end(vm);
     free_handle(vm);
     return 0;
 }
@@ -277,4 +294,9 @@ int gm_vm_fd(const struct gm_vm *vm)
 int gm_vm_system_fd(const struct gm_vm *vm)
 {
     return vm->system_fd;
+}
+
+struct gm_soft *gm_vm_soft(struct gm_vm *vm)
+{
+    return vm->soft;
 }

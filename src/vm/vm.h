@@ -15,14 +15,34 @@
 
 #include <stdatomic.h>
 
+/* What differs with what is under the map: one table for each (accel_kvm.c, accel_soft.c). */
+struct vm_accel {
+    /* Make what a map can be attached to. Errors as gm_vm_open(). */
+    int (*begin)(struct gm_vm *vm, const struct gm_vm_options *options, struct gm_diag *diag);
+    /* Attach to the two spaces. The slots come last: what fails before or in them leaves nothing
+     * behind that has to be detached. */
+    int (*attach)(struct gm_vm *vm, const struct gm_vm_options *options, struct gm_diag *diag);
+    /* May it be closed? Return: 0; -EBUSY. */
+    int (*check_idle)(struct gm_vm *vm, struct gm_diag *diag);
+    /* Undo begin, and what attach made: the map and its vCPUs have gone. */
+    void (*end)(struct gm_vm *vm);
+};
+extern const struct vm_accel vm_accel_kvm;
+extern const struct vm_accel vm_accel_soft;
+
 struct gm_vm {
     struct gm_allocator allocator;
+    const struct vm_accel *accel;
+
+    /* On /dev/kvm. */
     int system_fd;
     int vm_fd;
     bool owns_fds;
     int kick_signal;
     struct kvm_backend backend;
     struct kvm_ports *ports_listener; /* NULL: this kernel has no eventfds */
+
+    struct gm_soft *soft; /* NULL: on /dev/kvm */
 
     struct gm_map *map;
     struct gm_region *memory_root;

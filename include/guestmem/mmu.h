@@ -1,0 +1,239 @@
+/*
+ * guestmem/mmu.h - a software vCPU's way to memory: loads, stores, fetches and cmpxchg by guest
+ * physical address, through a TLB whose hit path is inlined here, EPT tables, and the memory slots.
+ *
+ * A vCPU uses it in guest mode, between gm_mmu_enter() and gm_mmu_leave(), on one thread at a time. At
+ * each instruction's boundary it looks whether somebody wants it out:
+ *
+ *     enum gm_mmu_outcome outcome = gm_mmu_enter(mmu);
+ *
+ *     while (outcome == GM_MMU_OK) {
+ *         outcome = one_instruction(mmu);              // gm_mmu_load(), gm_mmu_store(), ...
+ *         if (outcome == GM_MMU_RESTART) {
+ *             outcome = gm_mmu_enter(mmu);             // and the same instruction again
+ *         } else if (outcome == GM_MMU_OK && gm_mmu_is_wanted(mmu)) {
+ *             outcome = gm_mmu_boundary(mmu);          // lets a change of slots pass
+ *         }
+ *     }
+ *
+ * Any outcome but GM_MMU_OK has left guest mode, and gm_mmu_exit() says why: nothing of the access
+ * has happened, except as said at GM_MMU_MMIO. All accesses between two boundaries see one map; an
+ * MMIO exit is a boundary, too, and so is the write of a tracked page. A change of slots waits until each vCPU is at a
+ * boundary or out of guest mode, so a vCPU must not block between boundaries, and the thread that
+ * changes slots must not be one in guest mode.
+ *
+ * Addresses are little-endian in memory, as x86 is. Accesses may cross pages and slots.
+ */
+#ifndef GUESTMEM_MMU_H
+#define GUESTMEM_MMU_H
+
+#include <guestmem/types.h>
+
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum gm_mmu_outcome {
+    GM_MMU_OK = 0,
+    /* No memory answers there, or it is read-only and was to be written. Answer what gm_mmu_exit()
+     * describes, a piece within one page, and call gm_mmu_resume(): as KVM_EXIT_MMIO and KVM_RUN. */
+    GM_MMU_MMIO,
+    GM_MMU_DENIED, /* the page's attributes forbid it: as KVM_EXIT_MEMORY_FAULT */
+    GM_MMU_ERROR,  /* exit->error: -EFAULT no host memory behind the slot; -ENOMEM */
+    /* Slots have changed since the last boundary: begin the instruction anew, from gm_mmu_enter() on.
+     * Hardware does the same after a fault. */
+    GM_MMU_RESTART,
+    GM_MMU_RING_FULL, /* the dirty ring must be harvested first: as KVM_EXIT_DIRTY_RING_FULL */
+    GM_MMU_KICKED,    /* gm_mmu_kick() */
+};
+
+enum gm_mmu_access {
+    GM_MMU_READ,
+    GM_MMU_WRITE,
+    GM_MMU_FETCH,
+};
+
+/* An access that did not come to its end. */
+struct gm_mmu_exit {
+    enum gm_mmu_outcome outcome;
+    enum gm_mmu_access access;
+    gm_gpa_t gpa;
+    uint32_t size_bytes; /* MMIO: 1 to 8, within one page */
+    uint8_t data[8];     /* MMIO: what is written, or, filled in by the answer, what is read */
+    int error;           /* ERROR: a negative errno */
+    uint64_t attributes; /* DENIED: GM_ATTRIBUTE_* of the page */
+};
+
+/*
+ * One translation. Each word is the page's address with the TLB's tag in its low bits where that kind
+ * of access may use the entry, and GM_TLB_NONE where it may not.
+ */
+struct gm_tlb_entry {
+    uint64_t load;
+    uint64_t store;
+    uint64_t fetch;
+    uint64_t addend; /* host address less guest address */
+};
+
+#define GM_TLB_ENTRIES 1024u
+#define GM_TLB_NONE UINT64_MAX
+#define GM_MMU_PAGE_MASK (~(uint64_t)4095)
+
+/* The part of a vCPU that the inlined hit path needs. Made by gm_soft_vcpu_new(); read-only for users. */
+struct gm_mmu {
+    struct gm_tlb_entry *tlb; /* GM_TLB_ENTRIES of them */
+    uint64_t tag;             /* 0 to 4094: of the present context; a flush of it takes a new one */
+    uint32_t requests;        /* atomic; not 0: somebody wants the vCPU at a boundary */
+};
+
+/*
+ * Begin guest mode; end it. Enter waits while slots are changed.
+ * Return: GM_MMU_OK; GM_MMU_RING_FULL; GM_MMU_KICKED (once for each time that it was kicked, or several
+ * times together).
+ */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_enter(struct gm_mmu *mmu);
+void gm_mmu_leave(struct gm_mmu *mmu);
+
+/* At an instruction's boundary: is there a reason for gm_mmu_boundary()? */
+static inline bool gm_mmu_is_wanted(const struct gm_mmu *mmu)
+{
+    return __atomic_load_n(&mmu->requests, __ATOMIC_RELAXED) != 0;
+}
+
+/* Leave and enter. Return: as gm_mmu_enter(). */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_boundary(struct gm_mmu *mmu);
+
+/* Make the vCPU come out with GM_MMU_KICKED at its next boundary. Any thread; async-signal-safe. */
+void gm_mmu_kick(struct gm_mmu *mmu);
+
+/* Of the last outcome that was not OK. Borrowed until the next access. The caller fills in `data`
+ * where an MMIO read is answered. */
+struct gm_mmu_exit *gm_mmu_exit(struct gm_mmu *mmu);
+
+/*
+ * After GM_MMU_MMIO: go on with the access, in guest mode again. Its next piece may be MMIO as well.
+ * @value: as of the gm_mmu_load() that came out so; otherwise unused, may be NULL.
+ * Return: GM_MMU_OK; GM_MMU_MMIO the next piece; GM_MMU_ERROR with -EINVAL: there was none to go on with.
+ */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_resume(struct gm_mmu *mmu, uint64_t *value);
+
+/* The entry's host address for an access that stays within its page, or NULL. Hot: two loads, a
+ * compare and an add; an access that crosses the page's end compares as another page. */
+static inline void *gm_tlb_hit(const struct gm_mmu *mmu, gm_gpa_t address, unsigned size_bytes,
+                               enum gm_mmu_access access)
+{
+    const struct gm_tlb_entry *entry = &mmu->tlb[(address >> 12) % GM_TLB_ENTRIES];
+    uint64_t key = ((address + (size_bytes - 1)) & GM_MMU_PAGE_MASK) | mmu->tag;
+    uint64_t held = access == GM_MMU_READ    ? entry->load
+                    : access == GM_MMU_WRITE ? entry->store
+                                             : entry->fetch;
+
+    return __builtin_expect(held == key, 1) ? (void *)(uintptr_t)(address + entry->addend) : NULL;
+}
+
+/* Loads and stores of host memory that other threads use too: single for aligned ones. */
+static inline uint64_t gm_mmu_host_load(const void *host, unsigned size_bytes)
+{
+    uint64_t value = 0;
+
+    if (((uintptr_t)host & (size_bytes - 1)) != 0) {
+        memcpy(&value, host, size_bytes);
+        return value;
+    }
+    switch (size_bytes) {
+    case 1:
+        return __atomic_load_n((const uint8_t *)host, __ATOMIC_RELAXED);
+    case 2:
+        return __atomic_load_n((const uint16_t *)host, __ATOMIC_RELAXED);
+    case 4:
+        return __atomic_load_n((const uint32_t *)host, __ATOMIC_RELAXED);
+    default:
+        return __atomic_load_n((const uint64_t *)host, __ATOMIC_RELAXED);
+    }
+}
+
+static inline void gm_mmu_host_store(void *host, unsigned size_bytes, uint64_t value)
+{
+    if (((uintptr_t)host & (size_bytes - 1)) != 0) {
+        memcpy(host, &value, size_bytes);
+        return;
+    }
+    /* Release, as x86 orders stores: free there, and a reader on another thread relies on it. */
+    switch (size_bytes) {
+    case 1:
+        __atomic_store_n((uint8_t *)host, (uint8_t)value, __ATOMIC_RELEASE);
+        break;
+    case 2:
+        __atomic_store_n((uint16_t *)host, (uint16_t)value, __ATOMIC_RELEASE);
+        break;
+    case 4:
+        __atomic_store_n((uint32_t *)host, (uint32_t)value, __ATOMIC_RELEASE);
+        break;
+    default:
+        __atomic_store_n((uint64_t *)host, value, __ATOMIC_RELEASE);
+        break;
+    }
+}
+
+/* Misses. */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_load_slow(struct gm_mmu *mmu, gm_gpa_t gpa,
+                                                   unsigned size_bytes, uint64_t *value);
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_store_slow(struct gm_mmu *mmu, gm_gpa_t gpa,
+                                                    unsigned size_bytes, uint64_t value);
+
+/*
+ * Load, store 1, 2, 4 or 8 bytes. Nothing is stored unless all pages can be: but where a part is MMIO,
+ * the parts that are memory are stored first, as KVM does.
+ * Context: guest mode; the vCPU's thread.
+ */
+GM_MUST_CHECK static inline enum gm_mmu_outcome gm_mmu_load(struct gm_mmu *mmu, gm_gpa_t gpa,
+                                                            unsigned size_bytes, uint64_t *value)
+{
+    const void *host = gm_tlb_hit(mmu, gpa, size_bytes, GM_MMU_READ);
+
+    if (host == NULL) {
+        return gm_mmu_load_slow(mmu, gpa, size_bytes, value);
+    }
+    *value = gm_mmu_host_load(host, size_bytes);
+    return GM_MMU_OK;
+}
+
+GM_MUST_CHECK static inline enum gm_mmu_outcome gm_mmu_store(struct gm_mmu *mmu, gm_gpa_t gpa,
+                                                             unsigned size_bytes, uint64_t value)
+{
+    void *host = gm_tlb_hit(mmu, gpa, size_bytes, GM_MMU_WRITE);
+
+    if (host == NULL) {
+        return gm_mmu_store_slow(mmu, gpa, size_bytes, value);
+    }
+    gm_mmu_host_store(host, size_bytes, value);
+    return GM_MMU_OK;
+}
+
+/*
+ * Fetch @size_bytes (1 to 16) of an instruction. Memory that is not there comes out as GM_MMU_MMIO with
+ * access GM_MMU_FETCH: processors execute nothing from there, and there is nothing to resume.
+ */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_fetch(struct gm_mmu *mmu, gm_gpa_t gpa,
+                                               unsigned size_bytes, void *bytes);
+
+/*
+ * Compare and exchange 1, 2, 4 or 8 bytes, atomically for all vCPUs also where they cross pages or are
+ * not aligned. *expected gets what was there: the exchange was made if that is what it was before.
+ * Where a part is MMIO or read-only memory, @desired is stored instead, as KVM does: GM_MMU_MMIO.
+ */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_cmpxchg(struct gm_mmu *mmu, gm_gpa_t gpa,
+                                                 unsigned size_bytes, uint64_t *expected,
+                                                 uint64_t desired);
+
+/* Translations that this vCPU has cached are forgotten: of one page, or all. Context: its thread. */
+void gm_mmu_flush_page(struct gm_mmu *mmu, gm_gpa_t gpa);
+void gm_mmu_flush_all(struct gm_mmu *mmu);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,384 @@
+/*
+ * mmu/access.c - loads, stores and fetches that the TLB could not serve alone.
+ *
+ * An access is settled before any byte of it moves. A fault on the way leaves guest mode, so everything
+ * may be different after it, and all parts are settled anew: what an access sees of the map is of one
+ * moment, between two boundaries.
+ */
+#include "mmu/access.h"
+
+#include "kcore/dirtylog.h"
+#include "mmu/fault.h"
+#include "mmu/guest.h"
+#include "mmu/tlb.h"
+#include "mmu/walk.h"
+
+#include <errno.h>
+
+enum settled {
+    SETTLED,
+    SETTLE_AGAIN, /* guest mode was left and begun again: all parts anew */
+    ENDED,        /* out of guest mode, vcpu->exit says why */
+};
+
+void mmu_access_begin(struct mmu_vcpu *vcpu, enum gm_mmu_access kind, uint64_t gpa,
+                      unsigned size_bytes)
+{
+    struct access *access = &vcpu->access;
+    unsigned offset = 0;
+
+    access->kind = kind;
+    access->size_bytes = size_bytes;
+    access->part_count = 0;
+    access->is_waiting = false;
+    while (offset < size_bytes) {
+        struct access_part *part = &access->parts[access->part_count];
+        uint64_t left_in_page = PAGE_BYTES_4K - (gpa + offset) % PAGE_BYTES_4K;
+        unsigned left = size_bytes - offset;
+
+        part->gpa = gpa + offset;
+        part->offset = offset;
+        part->size_bytes = left < left_in_page ? left : (unsigned)left_in_page;
+        part->refused_generation = 0;
+        offset += part->size_bytes;
+        access->part_count++;
+    }
+}
+
+/* Say why the access does not come to its end. Guest mode has been left. */
+static enum gm_mmu_outcome set_exit(struct mmu_vcpu *vcpu, enum gm_mmu_outcome outcome,
+                                    uint64_t gpa, unsigned size_bytes)
+{
+    vcpu->exit.outcome = outcome;
+    vcpu->exit.access = vcpu->access.kind;
+    vcpu->exit.gpa = gpa;
+    vcpu->exit.size_bytes = size_bytes;
+    return outcome;
+}
+
+enum gm_mmu_outcome mmu_access_fail(struct mmu_vcpu *vcpu, int error)
+{
+    gm_mmu_leave(&vcpu->face);
+    vcpu->exit.error = error;
+    return set_exit(vcpu, GM_MMU_ERROR, 0, 0);
+}
+
+enum gm_mmu_outcome mmu_access_restart(struct mmu_vcpu *vcpu, const struct access_part *part)
+{
+    return set_exit(vcpu, GM_MMU_RESTART, part->gpa, part->size_bytes);
+}
+
+/* Has an earlier part come out as MMIO? Then KVM's emulator makes the access, for which all that is no
+ * usable memory is MMIO; before, the processor's own fault on bad memory ends it. */
+static bool is_emulated(const struct access *access, const struct access_part *part)
+{
+    return part != access->parts && access->parts[0].kind == PART_MMIO;
+}
+
+/* The walk found no right: KVM's side. */
+static enum settled handle_violation(struct mmu_vcpu *vcpu, struct access_part *part)
+{
+    struct fault fault = {.gfn = gfn_of(part->gpa), .access = vcpu->access.kind};
+
+    guest_leave(vcpu);
+    switch (fault_handle(vcpu, &fault)) {
+    case FAULT_FIXED:
+        break;
+    case FAULT_RETRY:
+        /* Perhaps for long: let a kick through. */
+        vcpu->exit.outcome = guest_reason_to_stay(vcpu);
+        if (vcpu->exit.outcome != GM_MMU_OK) {
+            return ENDED;
+        }
+        break;
+    case FAULT_REFUSED:
+        part->refused_generation = fault.generation;
+        break;
+    case FAULT_DENIED:
+        vcpu->exit.attributes = fault.attributes;
+        (void)set_exit(vcpu, GM_MMU_DENIED, part->gpa, part->size_bytes);
+        return ENDED;
+    case FAULT_ERROR:
+        if (fault.error == -EFAULT && is_emulated(&vcpu->access, part)) {
+            part->refused_generation = fault.generation;
+            break;
+        }
+        vcpu->exit.error = fault.error;
+        (void)set_exit(vcpu, GM_MMU_ERROR, part->gpa, part->size_bytes);
+        return ENDED;
+    }
+    if (!guest_enter_again(vcpu)) {
+        (void)mmu_access_restart(vcpu, part);
+        return ENDED;
+    }
+    return SETTLE_AGAIN;
+}
+
+static enum settled settle_part(struct mmu_vcpu *vcpu, struct access_part *part)
+{
+    struct walk walk;
+
+    part->host = gm_tlb_hit(&vcpu->face, part->gpa, part->size_bytes, vcpu->access.kind);
+    part->kind = PART_MEMORY;
+    if (part->host != NULL) {
+        return SETTLED;
+    }
+    if (part->refused_generation != 0 && part->refused_generation == vcpu->space_generation) {
+        part->kind = PART_MMIO;
+        return SETTLED;
+    }
+    switch (mmu_walk(vcpu, part->gpa, vcpu->access.kind, &walk)) {
+    case WALK_OK:
+        break;
+    case WALK_TRACKED:
+        part->kind = PART_TRACKED;
+        break;
+    case WALK_MMIO:
+        part->kind = PART_MMIO;
+        return SETTLED;
+    case WALK_VIOLATION:
+        return handle_violation(vcpu, part);
+    }
+    tlb_fill(vcpu, part->gpa, walk.host, walk.rights);
+    part->host = walk.host;
+    return SETTLED;
+}
+
+enum gm_mmu_outcome mmu_access_settle(struct mmu_vcpu *vcpu)
+{
+    struct access *access = &vcpu->access;
+    unsigned count = 0;
+
+    while (count < access->part_count) {
+        switch (settle_part(vcpu, &access->parts[count])) {
+        case SETTLED:
+            count++;
+            break;
+        case SETTLE_AGAIN:
+            count = 0;
+            break;
+        case ENDED:
+            return vcpu->exit.outcome;
+        }
+    }
+    return GM_MMU_OK;
+}
+
+bool mmu_access_has(const struct access *access, enum part_kind kind)
+{
+    for (unsigned i = 0; i < access->part_count; i++) {
+        if (access->parts[i].kind == kind) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void mmu_access_mark_tracked(struct mmu_vcpu *vcpu)
+{
+    const struct access *access = &vcpu->access;
+    struct kcore *core = vcpu->mmu->core;
+
+    rcu_enter();
+    for (unsigned i = 0; i < access->part_count; i++) {
+        struct gfn gfn = gfn_of(access->parts[i].gpa);
+        const struct memslot *slot;
+
+        if (access->parts[i].kind == PART_TRACKED) {
+            slot = memslots_find(kcore_slots(core, vcpu->space), gfn);
+            if (slot != NULL && (slot->flags & MEMSLOT_LOG) != 0) {
+                guest_mark_written(vcpu, slot, gfn);
+            }
+        }
+    }
+    rcu_leave();
+}
+
+void mmu_access_tell_trackers(struct mmu_vcpu *vcpu)
+{
+    const struct access *access = &vcpu->access;
+    /* Acquire; pairs with the release in mmu_set_tracker(). */
+    mmu_written_fn *written = atomic_load_explicit(&vcpu->mmu->written, memory_order_acquire);
+
+    for (unsigned i = 0; i < access->part_count; i++) {
+        if (access->parts[i].kind == PART_TRACKED && written != NULL) {
+            written(vcpu->mmu->written_opaque, access->parts[i].gpa, access->parts[i].size_bytes);
+        }
+    }
+}
+
+/* The next MMIO part from @from on becomes the exit. False: there is none. */
+static bool wait_for_mmio(struct mmu_vcpu *vcpu, unsigned from)
+{
+    struct access *access = &vcpu->access;
+
+    for (unsigned i = from; i < access->part_count; i++) {
+        const struct access_part *part = &access->parts[i];
+
+        if (part->kind == PART_MMIO) {
+            access->is_waiting = access->kind != GM_MMU_FETCH;
+            access->waiting_part = i;
+            memset(vcpu->exit.data, 0, sizeof(vcpu->exit.data));
+            if (access->kind == GM_MMU_WRITE) {
+                memcpy(vcpu->exit.data, access->bytes + part->offset, part->size_bytes);
+            }
+            count_up(&vcpu->counts.mmio, 1);
+            (void)set_exit(vcpu, GM_MMU_MMIO, part->gpa, part->size_bytes);
+            return true;
+        }
+    }
+    access->is_waiting = false;
+    return false;
+}
+
+/* Copy between the access and those of its parts that are memory. */
+static void move_memory(struct access *access)
+{
+    for (unsigned i = 0; i < access->part_count; i++) {
+        const struct access_part *part = &access->parts[i];
+
+        if (part->kind == PART_MMIO) {
+            continue;
+        }
+        if (access->kind == GM_MMU_WRITE) {
+            memcpy(part->host, access->bytes + part->offset, part->size_bytes);
+        } else {
+            memcpy(access->bytes + part->offset, part->host, part->size_bytes);
+        }
+    }
+}
+
+enum gm_mmu_outcome mmu_access_write(struct mmu_vcpu *vcpu)
+{
+    struct access *access = &vcpu->access;
+
+    if (access->part_count == 1 && access->parts[0].kind != PART_MMIO) {
+        uint64_t value;
+
+        memcpy(&value, access->bytes, sizeof(value));
+        gm_mmu_host_store(access->parts[0].host, access->size_bytes, value);
+    } else {
+        move_memory(access);
+    }
+    if (!mmu_access_has(access, PART_TRACKED) && !mmu_access_has(access, PART_MMIO)) {
+        return GM_MMU_OK;
+    }
+    mmu_access_mark_tracked(vcpu);
+    guest_leave(vcpu);
+    mmu_access_tell_trackers(vcpu);
+    if (wait_for_mmio(vcpu, 0)) {
+        return GM_MMU_MMIO;
+    }
+    guest_enter_at_boundary(vcpu);
+    return GM_MMU_OK;
+}
+
+static bool is_word(unsigned size_bytes)
+{
+    return size_bytes == 1 || size_bytes == 2 || size_bytes == 4 || size_bytes == 8;
+}
+
+/* Settled, a read: do it. */
+static enum gm_mmu_outcome access_read(struct mmu_vcpu *vcpu)
+{
+    struct access *access = &vcpu->access;
+
+    move_memory(access);
+    if (mmu_access_has(access, PART_MMIO)) {
+        guest_leave(vcpu);
+        (void)wait_for_mmio(vcpu, 0);
+        return GM_MMU_MMIO;
+    }
+    return GM_MMU_OK;
+}
+
+static uint64_t word_of(const struct access *access)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, access->bytes, access->size_bytes);
+    return value;
+}
+
+enum gm_mmu_outcome gm_mmu_load_slow(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
+                                     uint64_t *value)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+    const struct access *access = &vcpu->access;
+    enum gm_mmu_outcome outcome;
+
+    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin(vcpu, GM_MMU_READ, gpa, size_bytes);
+    outcome = mmu_access_settle(vcpu);
+    if (outcome != GM_MMU_OK) {
+        return outcome;
+    }
+    if (access->part_count == 1 && access->parts[0].kind == PART_MEMORY) {
+        *value = gm_mmu_host_load(access->parts[0].host, size_bytes);
+        return GM_MMU_OK;
+    }
+    outcome = access_read(vcpu);
+    if (outcome == GM_MMU_OK) {
+        *value = word_of(access);
+    }
+    return outcome;
+}
+
+enum gm_mmu_outcome gm_mmu_store_slow(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
+                                      uint64_t value)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+    enum gm_mmu_outcome outcome;
+
+    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin(vcpu, GM_MMU_WRITE, gpa, size_bytes);
+    memcpy(vcpu->access.bytes, &value, sizeof(value));
+    outcome = mmu_access_settle(vcpu);
+    return outcome == GM_MMU_OK ? mmu_access_write(vcpu) : outcome;
+}
+
+enum gm_mmu_outcome gm_mmu_fetch(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes, void *bytes)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+    enum gm_mmu_outcome outcome;
+
+    if (size_bytes == 0 || size_bytes > ACCESS_BYTES_MAX || !vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin(vcpu, GM_MMU_FETCH, gpa, size_bytes);
+    outcome = mmu_access_settle(vcpu);
+    if (outcome == GM_MMU_OK) {
+        outcome = access_read(vcpu);
+    }
+    if (outcome == GM_MMU_OK) {
+        memcpy(bytes, vcpu->access.bytes, size_bytes);
+    }
+    return outcome;
+}
+
+enum gm_mmu_outcome gm_mmu_resume(struct gm_mmu *mmu, uint64_t *value)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+    struct access *access = &vcpu->access;
+    const struct access_part *part;
+
+    if (!access->is_waiting || vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    part = &access->parts[access->waiting_part];
+    if (access->kind == GM_MMU_READ) {
+        memcpy(access->bytes + part->offset, vcpu->exit.data, part->size_bytes);
+    }
+    if (wait_for_mmio(vcpu, access->waiting_part + 1)) {
+        return GM_MMU_MMIO;
+    }
+    if (access->kind == GM_MMU_READ && value != NULL) {
+        *value = word_of(access);
+    }
+    guest_enter_at_boundary(vcpu);
+    return GM_MMU_OK;
+}

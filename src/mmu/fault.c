@@ -1,0 +1,261 @@
+/*
+ * mmu/fault.c - handling a violation.
+ *
+ * In two phases. First, with nothing held: the slot, and its host page is made present, which may take
+ * long. Then, as an installer, that nothing has changed since, and the entry:
+ *
+ *   slots      the version is still the one that was looked in
+ *   notifier   no invalidation of the page has begun or ended (kcore/notifier.h)
+ *   rights     attributes and tracking are read here: who changes them is a taker afterwards
+ *
+ * A page that becomes writable in a logged slot is marked after its entry is (kcore/dirtylog.h).
+ */
+#include "mmu/fault.h"
+
+#include "base/point.h"
+#include "kcore/attributes.h"
+#include "mmu/guest.h"
+#include "mmu/host.h"
+#include "mmu/install.h"
+#include "mmu/large.h"
+#include "mmu/reclaim.h"
+
+#include <errno.h>
+#include <sched.h>
+
+/* What the first phase found. */
+struct resolved {
+    const struct memslots *slots;
+    const struct memslot *slot; /* NULL: none there. Used only while its version is the newest */
+    uint64_t generation;
+    uint64_t token;
+    uint64_t attributes;
+    struct hva hva;         /* of the 4 KiB page */
+    unsigned level;         /* of the leaf, at most */
+    unsigned backing_level; /* what the host's pages allow; 0: not asked for yet */
+    struct hva slot_hva;    /* to ask for it: of all of the slot */
+    uint64_t slot_bytes;
+};
+
+static bool attributes_forbid(uint64_t attributes, enum gm_mmu_access access)
+{
+    switch (access) {
+    case GM_MMU_READ:
+        return (attributes & ATTRIBUTE_NO_READ) != 0;
+    case GM_MMU_WRITE:
+        return (attributes & ATTRIBUTE_NO_WRITE) != 0;
+    default:
+        return (attributes & ATTRIBUTE_NO_EXECUTE) != 0;
+    }
+}
+
+/* The page's host address: private pages lie elsewhere. False: a private page without memory. */
+static bool find_hva(const struct memslot *slot, struct gfn gfn, uint64_t attributes,
+                     struct hva *hva)
+{
+    if ((attributes & ATTRIBUTE_PRIVATE) == 0) {
+        *hva = memslot_hva(slot, gfn);
+        return true;
+    }
+    hva->value = slot->private_hva.value + (memslot_page_of(slot, gfn) << PAGE_SHIFT_4K);
+    return slot->private_hva.value != 0;
+}
+
+/*
+ * Look everything up, in a read section. FAULT_FIXED: go on.
+ */
+static enum fault_result look_up(struct mmu_vcpu *vcpu, struct fault *fault,
+                                 struct resolved *resolved)
+{
+    struct kcore *core = vcpu->mmu->core;
+    const struct memslots *slots;
+    const struct memslot *slot;
+
+    resolved->token = notifier_token(&core->notifier);
+    slots = kcore_slots(core, vcpu->space);
+    slot = memslots_find(slots, fault->gfn);
+    resolved->slots = slots;
+    resolved->slot = slot;
+    resolved->generation = slots->generation;
+    fault->generation = slots->generation;
+    if (slot == NULL) {
+        return FAULT_FIXED;
+    }
+    if ((slot->flags & MEMSLOT_INVALID) != 0) {
+        return FAULT_RETRY;
+    }
+    fault->attributes = kcore_attributes(core, fault->gfn);
+    resolved->attributes = fault->attributes;
+    if (attributes_forbid(fault->attributes, fault->access) ||
+        !find_hva(slot, fault->gfn, fault->attributes, &resolved->hva)) {
+        return FAULT_DENIED;
+    }
+    if (fault->access == GM_MMU_WRITE && (slot->flags & MEMSLOT_READONLY) != 0) {
+        return FAULT_REFUSED;
+    }
+    resolved->level = (fault->attributes & ATTRIBUTE_PRIVATE) != 0
+                          ? 1
+                          : slot_leaf_level(vcpu->mmu, slot, fault->gfn);
+    resolved->backing_level = slot_backing_level(slot);
+    resolved->slot_hva = slot->hva;
+    resolved->slot_bytes = slot->page_count << PAGE_SHIFT_4K;
+    return FAULT_FIXED;
+}
+
+/*
+ * Make the host's page present, and find out its size. A leaf is not larger than that page, so one
+ * page's presence is the whole leaf's.
+ */
+static int populate(struct mmu *mmu, const struct fault *fault, struct resolved *resolved)
+{
+    if (resolved->level > 1) {
+        if (resolved->backing_level == 0) {
+            resolved->backing_level =
+                slot_ask_backing(mmu, resolved->slot_hva, resolved->slot_bytes);
+        }
+        resolved->level =
+            resolved->level < resolved->backing_level ? resolved->level : resolved->backing_level;
+    }
+    return host_populate(resolved->hva, PAGE_BYTES_4K, fault->access == GM_MMU_WRITE);
+}
+
+/* The leaf's rights. As an installer, in a read section. */
+static uint64_t leaf_rights(const struct fault *fault, const struct resolved *resolved,
+                            uint64_t attributes)
+{
+    uint64_t rights = 0;
+
+    rights |= (attributes & ATTRIBUTE_NO_READ) == 0 ? EPT_READ : 0;
+    rights |= (attributes & ATTRIBUTE_NO_EXECUTE) == 0 ? EPT_EXECUTE : 0;
+    if (fault->access == GM_MMU_WRITE) {
+        rights |= slot_is_tracked(resolved->slot, fault->gfn) ? EPT_TRACKED : EPT_WRITE;
+    }
+    return rights;
+}
+
+static enum install_result install_page(struct mmu_vcpu *vcpu, struct fault *fault,
+                                        const struct resolved *resolved)
+{
+    struct mmu *mmu = vcpu->mmu;
+    const struct memslot *slot = resolved->slot;
+    uint64_t rights = leaf_rights(fault, resolved, resolved->attributes);
+    struct leaf leaf = {.gfn = fault->gfn, .level = resolved->level};
+    enum install_result result;
+
+    if (leaf.level > 1) {
+        unsigned allowed = slot_leaf_level(mmu, slot, fault->gfn);
+
+        leaf.level = leaf.level < allowed ? leaf.level : allowed;
+    }
+    if (resolved->backing_level != 0 && !notifier_is_active(&mmu->core->notifier)) {
+        slot_remember_backing(slot, resolved->backing_level);
+    }
+    leaf.entry = resolved->hva.value | rights | EPT_IGNORE_PAT |
+                 (uint64_t)mmu->memory_type << EPT_TYPE_SHIFT;
+    fault->level = leaf.level;
+    result = install_leaf(vcpu, &leaf);
+    if (result != INSTALL_NEEDS_TABLE && (rights & EPT_WRITE) != 0 && !mmu->log_buffer &&
+        (slot->flags & MEMSLOT_LOG) != 0) {
+        guest_mark_written(vcpu, slot, fault->gfn);
+    }
+    return result;
+}
+
+/* Has anything changed that the first phase looked at? As an installer, in a read section. */
+static bool is_stale(struct mmu_vcpu *vcpu, const struct fault *fault,
+                     const struct resolved *resolved)
+{
+    struct kcore *core = vcpu->mmu->core;
+    struct hva leaf_hva;
+    uint64_t leaf_bytes;
+
+    /* The pointer may be another version's by now; generations tell. */
+    if (kcore_slots(core, vcpu->space) != resolved->slots ||
+        resolved->slots->generation != resolved->generation) {
+        return true;
+    }
+    if (resolved->slot == NULL) {
+        return false;
+    }
+    leaf_bytes = level_bytes(resolved->level);
+    leaf_hva.value = align_down(resolved->hva.value, leaf_bytes);
+    return notifier_retry(&core->notifier, resolved->token, leaf_hva, leaf_bytes) ||
+           kcore_attributes(core, fault->gfn) != resolved->attributes;
+}
+
+/* The second phase. *needs_table: fill the stock, and come again. */
+static enum fault_result install(struct mmu_vcpu *vcpu, struct fault *fault,
+                                 const struct resolved *resolved, bool *needs_table)
+{
+    enum install_result result = INSTALL_SPURIOUS;
+    bool stale;
+
+    gate_enter(&vcpu->mmu->installers, &vcpu->installer);
+    rcu_enter();
+    GM_POINT("fault-installing");
+    stale = is_stale(vcpu, fault, resolved);
+    if (!stale) {
+        result = resolved->slot == NULL ? install_mmio(vcpu, fault->gfn)
+                                        : install_page(vcpu, fault, resolved);
+    }
+    rcu_leave();
+    gate_leave(&vcpu->mmu->installers, &vcpu->installer);
+    *needs_table = result == INSTALL_NEEDS_TABLE;
+    if (stale) {
+        return FAULT_RETRY;
+    }
+    count_up(result == INSTALL_SPURIOUS ? &vcpu->counts.faults_spurious
+                                        : &vcpu->counts.faults_fixed,
+             *needs_table ? 0 : 1);
+    return FAULT_FIXED;
+}
+
+static enum fault_result fail(struct fault *fault, int error)
+{
+    fault->error = error;
+    return FAULT_ERROR;
+}
+
+/* There is no host memory: for good, or is it being taken away, or put there, right now? */
+static enum fault_result judge_error(struct mmu_vcpu *vcpu, struct fault *fault,
+                                     const struct resolved *resolved, int error)
+{
+    struct notifier *notifier = &vcpu->mmu->core->notifier;
+
+    return notifier_retry(notifier, resolved->token, resolved->hva, PAGE_BYTES_4K)
+               ? FAULT_RETRY
+               : fail(fault, error);
+}
+
+enum fault_result fault_handle(struct mmu_vcpu *vcpu, struct fault *fault)
+{
+    struct resolved resolved = {0};
+    enum fault_result result;
+    bool needs_table;
+
+    count_up(&vcpu->counts.faults, 1);
+    rcu_enter();
+    result = look_up(vcpu, fault, &resolved);
+    rcu_leave();
+    if (result == FAULT_FIXED && resolved.slot != NULL) {
+        int rc = populate(vcpu->mmu, fault, &resolved);
+
+        result = rc == 0 ? FAULT_FIXED : judge_error(vcpu, fault, &resolved, rc);
+    }
+    GM_POINT("fault-resolved");
+    while (result == FAULT_FIXED) {
+        int rc;
+
+        result = install(vcpu, fault, &resolved, &needs_table);
+        if (result != FAULT_FIXED || !needs_table) {
+            break;
+        }
+        rc = reclaim_make_room(vcpu);
+        result = rc != 0 ? fail(fault, rc) : FAULT_FIXED;
+    }
+    if (result == FAULT_RETRY) {
+        count_up(&vcpu->counts.faults_retried, 1);
+        sched_yield(); /* whoever changes what this needs may want this core */
+    }
+    return result;
+}
