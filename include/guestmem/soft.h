@@ -16,8 +16,6 @@
 #include <guestmem/mmu.h>
 #include <guestmem/types.h>
 
-struct kvm_userspace_memory_region;
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -84,8 +82,10 @@ GM_MUST_CHECK int gm_soft_set_slots(struct gm_soft *soft, const struct gm_soft_s
                                     size_t count, size_t *failed);
 
 /*
- * Guest frames to slots, host addresses to guest ones. Any thread, lock-free.
- * Return: true and the slot with its present flags; false if there is none.
+ * Guest frames to slots, host addresses to guest ones: of several slots that map a host address,
+ * the lowest. Any thread, lock-free.
+ * Return: true and the slot with its present flags; false if there is none, or it is being deleted
+ * or moved.
  */
 bool gm_soft_find(struct gm_soft *soft, unsigned space, gm_gpa_t gpa, struct gm_soft_slot *slot);
 bool gm_soft_find_hva(struct gm_soft *soft, unsigned space, gm_hva_t hva, gm_gpa_t *gpa);

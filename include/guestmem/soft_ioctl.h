@@ -25,7 +25,8 @@
 extern "C" {
 #endif
 
-/* Return: what the ioctl returns, 0 or more, or its errno, negative. Any thread. */
+/* Return: what the ioctl returns, 0 or more, or its errno, negative (docs/software-kvm.md has a
+ * table). Any thread. */
 long gm_soft_system_ioctl(unsigned long request, unsigned long argument);
 long gm_soft_vm_ioctl(struct gm_soft *soft, unsigned long request, unsigned long argument);
 /* Context: the vCPU's thread, not in guest mode. */

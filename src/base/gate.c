@@ -14,6 +14,8 @@ int gate_init(struct gate *gate)
     int rc;
 
     gate->vcpus = NULL;
+    gate->waiting = 0;
+    gate->passes = 0;
     atomic_init(&gate->held, false);
     rc = -pthread_condattr_init(&monotonic);
     if (rc != 0) {
@@ -32,9 +34,15 @@ int gate_init(struct gate *gate)
     if (rc != 0) {
         goto out_opened;
     }
+    rc = -pthread_cond_init(&gate->let_in, NULL);
+    if (rc != 0) {
+        goto out_left;
+    }
     pthread_condattr_destroy(&monotonic);
     return 0;
 
+out_left:
+    pthread_cond_destroy(&gate->left);
 out_opened:
     pthread_cond_destroy(&gate->opened);
 out_lock:
@@ -47,6 +55,7 @@ out_attribute:
 void gate_fini(struct gate *gate)
 {
     GM_ASSERT(gate->vcpus == NULL && !atomic_load(&gate->held));
+    pthread_cond_destroy(&gate->let_in);
     pthread_cond_destroy(&gate->left);
     pthread_cond_destroy(&gate->opened);
     lock_fini(&gate->lock);
@@ -106,10 +115,23 @@ static void wait_for_leave(struct gate *gate)
     pthread_cond_timedwait(&gate->left, &gate->lock.mutex, &until);
 }
 
+/* Those who were passed over too often go in before the gate is closed again. Under the lock. */
+static void let_waiters_in(struct gate *gate)
+{
+    if (gate->passes < GATE_PASSES_MAX) {
+        return;
+    }
+    while (gate->waiting != 0) {
+        pthread_cond_wait(&gate->let_in, &gate->lock.mutex);
+    }
+    gate->passes = 0;
+}
+
 void gate_hold(struct gate *gate)
 {
     lock_take(&gate->lock);
     GM_ASSERT(!atomic_load(&gate->held));
+    let_waiters_in(gate);
     /* Sequentially consistent, before the loads of in_guest; pairs with gate_enter()'s load. */
     atomic_store(&gate->held, true);
     while (kick_all(gate)) {
@@ -124,29 +146,34 @@ void gate_release(struct gate *gate)
     GM_ASSERT(atomic_load(&gate->held));
     /* Pairs with gate_enter()'s load: who sees the gate open sees what the holder did. */
     atomic_store(&gate->held, false);
+    gate->passes = gate->waiting != 0 ? gate->passes + 1 : 0;
     pthread_cond_broadcast(&gate->opened);
     lock_drop(&gate->lock);
 }
 
-static void wait_for_release(struct gate *gate)
+/* Wait until the gate is open, and go in: under the lock, no holder comes between. */
+static void enter_after_release(struct gate *gate, struct gate_vcpu *vcpu)
 {
     lock_take(&gate->lock);
+    gate->waiting++;
     while (atomic_load(&gate->held)) { /* 8: changes under the lock only */
         pthread_cond_wait(&gate->opened, &gate->lock.mutex);
+    }
+    atomic_store(&vcpu->in_guest, true);
+    gate->waiting--;
+    if (gate->waiting == 0) {
+        pthread_cond_signal(&gate->let_in);
     }
     lock_drop(&gate->lock);
 }
 
 void gate_enter(struct gate *gate, struct gate_vcpu *vcpu)
 {
-    for (;;) {
-        /* Both sequentially consistent: pair with gate_hold()'s store and kick_all()'s load. */
-        atomic_store(&vcpu->in_guest, true);
-        if (!atomic_load(&gate->held)) {
-            return;
-        }
+    /* Both sequentially consistent: pair with gate_hold()'s store and kick_all()'s load. */
+    atomic_store(&vcpu->in_guest, true);
+    if (atomic_load(&gate->held)) {
         gate_leave(gate, vcpu);
-        wait_for_release(gate);
+        enter_after_release(gate, vcpu);
     }
 }
 

@@ -30,6 +30,10 @@
  * | 8 | steps back, sees held       | held = 0, wakes, both        | The vCPU looks at held again |
  * |   | lock, waits while held      | under the lock               | under the lock.              |
  *
+ * Who waits for the release goes in under the lock. A holder that comes back without pause would find
+ * the gate free before a waiter wakes, time and again: after GATE_PASSES_MAX holds that passed a waiter, the
+ * next one lets all who wait in first.
+ *
  * A kick can miss: it may come before its target has really begun to run the guest. So the holder
  * kicks again every GATE_KICK_NS until the vCPU has left.
  */
@@ -44,6 +48,7 @@
 #include <stdint.h>
 
 #define GATE_KICK_NS 1000000
+#define GATE_PASSES_MAX 16u
 
 /* A vCPU's place at the gate; embedded in the vCPU. */
 struct gate_vcpu {
@@ -57,7 +62,10 @@ struct gate {
     struct lock lock;      /* protects the list, sleeping and waking; rank GATE */
     pthread_cond_t opened; /* broadcast at release */
     pthread_cond_t left;   /* signalled by a vCPU that leaves while the gate is held */
+    pthread_cond_t let_in; /* signalled by the last waiter that goes in */
     atomic_bool held;      /* changes under the lock, read without it */
+    unsigned waiting;      /* vCPUs that wait for the release; under the lock */
+    unsigned passes;       /* holds in a row that ended with somebody waiting; under the lock */
     struct gate_vcpu *vcpus;
 };
 

@@ -5,15 +5,10 @@
 #include "base/check.h"
 #include "base/diag.h"
 #include "mmu/entry.h"
+#include "mmu/host.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-
-/* Linux 5.14; older headers lack it. */
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 
 #define GPA_BITS_MIN 36u
 #define GPA_BITS_MAX 52u
@@ -65,28 +60,6 @@ static void fill_in(struct gm_soft_options *options)
     if (options->memory_type == 0) {
         options->memory_type = MEMORY_TYPE_WRITE_BACK;
     }
-}
-
-/* Faults find out by madvise() whether there is host memory: can this kernel say it? */
-static int probe_host(struct gm_diag *diag)
-{
-    void *page =
-        mmap(NULL, PAGE_BYTES_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int error = 0;
-
-    if (page == MAP_FAILED) {
-        return diag_set(diag, -ENOMEM, "no memory for a page to try madvise() with");
-    }
-    if (madvise(page, PAGE_BYTES_4K, MADV_POPULATE_WRITE) != 0) {
-        error = errno;
-    }
-    munmap(page, PAGE_BYTES_4K);
-    if (error != 0) {
-        return diag_set(diag, -EOPNOTSUPP,
-                        "this kernel has no MADV_POPULATE_WRITE (%s): it takes Linux 5.14 or newer",
-                        strerror(error));
-    }
-    return 0;
 }
 
 /* kcore and mmu need each other; either may be told of the other first. */
@@ -157,9 +130,9 @@ int gm_soft_open(const struct gm_soft_options *options, struct gm_soft **out, st
         chosen = *options;
     }
     fill_in(&chosen);
-    rc = probe_host(diag);
-    if (rc != 0) {
-        return rc;
+    if (!host_can_populate()) {
+        return diag_set(diag, -EOPNOTSUPP,
+                        "this kernel has no MADV_POPULATE_WRITE: it takes Linux 5.14 or newer");
     }
     allocator = mem_allocator_or_default(chosen.allocator);
     soft = mem_zalloc(allocator, sizeof(*soft));

@@ -184,6 +184,44 @@ static void gate_held_lets_nobody_in(void **state)
     }
 }
 
+static unsigned count_waiting(struct gate *gate)
+{
+    unsigned waiting;
+
+    lock_take(&gate->lock);
+    waiting = gate->waiting;
+    lock_drop(&gate->lock);
+    return waiting;
+}
+
+static void gate_held_again_and_again_lets_waiters_in(void **state)
+{
+    /* However fast a holder comes back, who waits has been inside after GATE_PASSES_MAX holds more. */
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct gate gate;
+        struct vcpu vcpu;
+        pthread_t thread;
+
+        assert_int_equal(gate_init(&gate), 0);
+        vcpu_init(&vcpu, &gate);
+        gate_hold(&gate);
+        assert_int_equal(pthread_create(&thread, NULL, run_until_kicked, &vcpu), 0);
+        while (count_waiting(&gate) == 0) {
+            sched_yield();
+        }
+        for (unsigned hold = 0; hold <= GATE_PASSES_MAX; hold++) {
+            gate_release(&gate);
+            gate_hold(&gate);
+        }
+        assert_true(vcpu.has_left);
+        gate_release(&gate);
+        pthread_join(thread, NULL);
+        gate_remove(&gate, &vcpu.at_gate);
+        gate_fini(&gate);
+    }
+}
+
 static void gate_removed_vcpu_is_not_kicked(void **state)
 {
     /* From the middle, the end and the head of the list; the one that stays is still kicked. */
@@ -219,6 +257,7 @@ int main(void)
         cmocka_unit_test(gate_hold_kicks_and_waits),
         cmocka_unit_test(gate_missed_kick_comes_again),
         cmocka_unit_test(gate_held_lets_nobody_in),
+        cmocka_unit_test(gate_held_again_and_again_lets_waiters_in),
         cmocka_unit_test(gate_removed_vcpu_is_not_kicked),
     };
 
