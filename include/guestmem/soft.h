@@ -44,7 +44,7 @@ struct gm_soft_options {
     uint8_t memory_type; /* EPT's, of RAM (Intel SDM 3C, "Memory Types"); 0: 6, write-back */
     /* Size of the host pages that back all of [hva, hva + size_bytes), a slot: leaves are never
      * larger. Pages of that size are there, or not, as a whole: one 4 KiB of each is touched. Asked
-     * once for a slot, and again after an invalidation; no locks are held but maybe the slots'.
+     * once for a slot, and again after an invalidation; it must not call the VM.
      * NULL: what /proc/self/smaps says: 2 MiB or 1 GiB for hugetlb memory, else 4 KiB. */
     uint64_t (*page_bytes)(void *opaque, gm_hva_t hva, uint64_t size_bytes);
     void *opaque;

@@ -5,6 +5,7 @@
 #include "kcore/kcore.h"
 
 #include "base/check.h"
+#include "base/point.h"
 #include "kcore/draft.h"
 #include "kcore/retire.h"
 
@@ -92,6 +93,7 @@ static void take_out(struct kcore *core, struct draft *draft)
             core->arch_ops->slot_flush(core->arch, &invalid->invalid[j]);
         }
     }
+    GM_POINT("slots-flushed");
 }
 
 /* The newest version of a slot owns what was handed on to it. */

@@ -54,7 +54,7 @@ struct mmu_counts {
     atomic_ullong faults_spurious;
     atomic_ullong faults_retried;
     atomic_ullong mmio;
-    atomic_ullong flushes;
+    atomic_ullong flushes; /* the VM's alone, and by any thread */
     atomic_ullong splits;
     atomic_ullong collapses;
     atomic_ullong reclaimed;
