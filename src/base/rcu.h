@@ -38,10 +38,11 @@ extern char rcu_edge; /* stands for "every section that had begun has ended" */
 #define RCU_ACQUIRE() ((void)0)
 #endif
 
-/* Embedded in what is freed by rcu_defer(). */
+/* Embedded in what is freed by rcu_defer() or rcu_domain_defer(). */
 struct rcu_item {
     struct rcu_head head;
     void (*reclaim)(struct rcu_item *item);
+    struct rcu_item *next; /* in a domain */
 };
 
 /* The object of @type that @item is the @member of. */
@@ -65,7 +66,27 @@ static inline void rcu_leave(void)
 /* Call @reclaim(@item) once every section open now has ended. */
 void rcu_defer(struct rcu_item *item, void (*reclaim)(struct rcu_item *item));
 
-/* Wait until every deferred call so far has returned. Not from inside one, nor inside a section. */
+/* Wait until every deferred call so far has returned. Not from inside one, nor inside a section. Slow: liburcu's
+ * thread collects calls for 10 ms before it begins. */
 void rcu_drain(void);
+
+/*
+ * Deferred calls of one owner, who can wait for just these, and fast: the end of a domain makes the calls that
+ * are left by itself, after a grace period of its own.
+ */
+struct rcu_domain;
+
+/* Return: NULL no memory. Not of the owner's allocator, since its last bytes go after the owner. */
+struct rcu_domain *rcu_domain_new(void);
+
+/* As rcu_defer(). Its calls are made by liburcu's thread, or by who ends the domain. */
+void rcu_domain_defer(struct rcu_domain *domain, struct rcu_item *item,
+                      void (*reclaim)(struct rcu_item *item));
+
+/* All that was deferred has been called. Not from inside a deferred call, nor inside a section. */
+void rcu_domain_drain(struct rcu_domain *domain);
+
+/* Drained, and nothing is deferred any more. NULL is allowed. */
+void rcu_domain_free(struct rcu_domain *domain);
 
 #endif

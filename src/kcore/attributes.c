@@ -172,7 +172,7 @@ static int set(struct kcore *core, struct gfn first, uint64_t page_count, uint64
     next->ranges = edit.root;
     publish(core, next, first, page_count);
     if (now != NULL) {
-        rcu_defer(&now->reclaim, reclaim);
+        rcu_domain_defer(core->deferred, &now->reclaim, reclaim);
     }
     return 0;
 }

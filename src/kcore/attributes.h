@@ -40,7 +40,7 @@ uint64_t kcore_attributes(const struct kcore *core, struct gfn gfn);
 /* Do all @page_count frames from @first on have the same? Context: as above. */
 bool kcore_attributes_same(const struct kcore *core, struct gfn first, uint64_t page_count);
 
-/* After rcu_drain(). */
+/* After what was deferred. */
 void kcore_attributes_fini(struct kcore *core);
 
 #ifdef GM_AUDIT_ON

@@ -25,10 +25,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define INDEX_FANOUT 32u
+#define INDEX_FANOUT 16u
 /* A node with fewer gets some from a neighbour, or is joined with it. Well below the half that a split
  * leaves, so that adding and removing the same few entries does not split and join all the time. */
-#define INDEX_ENTRIES_MIN 10u
+#define INDEX_ENTRIES_MIN 5u
 /* More than any tree that fits into memory has. */
 #define INDEX_LEVELS_MAX 16u
 
@@ -87,7 +87,7 @@ struct index_pool {
     atomic_uint kept; /* relaxed: in both lists, about */
 };
 
-#define INDEX_KEEP_MAX 1024u
+#define INDEX_KEEP_MAX 2048u
 
 void index_pool_init(struct index_pool *pool, const struct gm_allocator *allocator);
 /* No tree is left. */

@@ -26,6 +26,13 @@ void index_edit_begin(struct index_edit *edit, struct index_pool *pool,
     *edit = (struct index_edit){.pool = pool, .root = (struct index_node *)(uintptr_t)root};
 }
 
+static void node_add(struct index_edit *edit, struct index_node *node)
+{
+    node->state = INDEX_DRAFT;
+    node->link = edit->made;
+    edit->made = node;
+}
+
 static struct index_node *node_new(struct index_edit *edit, unsigned level)
 {
     struct index_node *node = index_pool_take(edit->pool);
@@ -33,9 +40,7 @@ static struct index_node *node_new(struct index_edit *edit, unsigned level)
     if (node != NULL) {
         node->count = 0;
         node->level = (uint8_t)level;
-        node->state = INDEX_DRAFT;
-        node->link = edit->made;
-        edit->made = node;
+        node_add(edit, node);
     }
     return node;
 }
@@ -69,12 +74,12 @@ static struct index_node *node_own(struct index_edit *edit, struct index_node *n
     if (node->state == INDEX_DRAFT) {
         return node;
     }
-    copy = node_new(edit, node->level);
+    copy = index_pool_take(edit->pool);
     if (copy == NULL) {
         return NULL;
     }
-    copy->count = node->count;
-    move_entries(copy, 0, node, 0, node->count);
+    *copy = *node; /* of a fixed size: faster than just what is in use */
+    node_add(edit, copy);
     node_drop(edit, node);
     return copy;
 }

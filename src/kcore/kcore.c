@@ -101,6 +101,10 @@ int kcore_init(struct kcore *core, const struct kcore_options *options)
         .private_opaque = options->private_opaque,
         .log_is_immediate = options->log_is_immediate,
     };
+    core->deferred = rcu_domain_new();
+    if (core->deferred == NULL) {
+        return -ENOMEM;
+    }
     index_pool_init(&core->index_pool, &core->allocator);
     rc = init_slots(core);
     if (rc != 0) {
@@ -126,13 +130,15 @@ out_locks:
     fini_locks(core);
 out_slots:
     fini_slots(core);
+    rcu_domain_free(core->deferred);
     return rc;
 }
 
 void kcore_fini(struct kcore *core)
 {
     GM_ASSERT(core->vcpus == NULL && core->hold_count == 0);
-    rcu_drain(); /* what was retired names the VM */
+    rcu_domain_drain(core->deferred); /* what was retired names the VM */
+    rcu_domain_free(core->deferred);
     fini_slots(core);
     kcore_attributes_fini(core);
     index_pool_fini(&core->index_pool);

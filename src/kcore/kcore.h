@@ -115,6 +115,7 @@ struct kcore {
     void *arch;
     void *private_opaque;
     bool log_is_immediate;
+    struct rcu_domain *deferred; /* what this VM frees after a grace period, mmu's tables too */
 
     struct lock slots_lock; /* rank KCORE: all below, but for what readers see */
     /* Released by kcore_apply(); pairs with the acquire in kcore_slots(). */

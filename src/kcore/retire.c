@@ -44,7 +44,7 @@ static void reclaim(struct rcu_item *item)
 
 void memslots_retire(struct memslots *slots)
 {
-    rcu_defer(&slots->reclaim, reclaim);
+    rcu_domain_defer(slots->core->deferred, &slots->reclaim, reclaim);
 }
 
 static void free_entry(void *opaque, const struct index_entry *entry)

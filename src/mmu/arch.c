@@ -28,7 +28,7 @@ static void finish(struct mmu_locked locked, struct retired *retired)
 
     mmu_unlock(locked);
     mmu_flush(mmu);
-    tables_free_retired(retired);
+    tables_free_retired(mmu->core->deferred, retired);
 }
 
 static int slot_prepare(void *arch, struct memslot *slot)
@@ -237,7 +237,7 @@ void mmu_zap_all(struct mmu *mmu)
         }
     }
     lock_drop(&mmu->lock);
-    tables_free_retired(&retired);
+    tables_free_retired(mmu->core->deferred, &retired);
     tables_cache_drain(&mmu->tables, &cache);
 }
 

@@ -78,8 +78,8 @@ void mmu_fini(struct mmu *mmu)
     for (unsigned space = 0; space < KCORE_SPACES; space++) {
         retire_tree((struct mmu_locked){mmu}, atomic_load(&mmu->roots[space]), &retired);
     }
-    tables_free_retired(&retired);
-    rcu_drain();
+    tables_free_retired(mmu->core->deferred, &retired);
+    rcu_domain_drain(mmu->core->deferred);
     tables_fini(&mmu->tables);
     flush_log_fini(&mmu->flush_log);
     gate_fini(&mmu->installers);

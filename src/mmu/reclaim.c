@@ -70,7 +70,7 @@ void reclaim_down_to(struct mmu *mmu, uint64_t page_count)
     count_up(&mmu->counts.reclaimed, retired.count);
     mmu_unlock(locked);
     mmu_flush(mmu);
-    tables_free_retired(&retired);
+    tables_free_retired(mmu->core->deferred, &retired);
 }
 
 int reclaim_make_room(struct mmu_vcpu *vcpu)

@@ -195,10 +195,10 @@ static void reclaim_list(struct rcu_item *item)
     free_list(first->owner, first);
 }
 
-void tables_free_retired(struct retired *retired)
+void tables_free_retired(struct rcu_domain *deferred, struct retired *retired)
 {
     if (retired->first != NULL) {
-        rcu_defer(&retired->first->reclaim, reclaim_list);
+        rcu_domain_defer(deferred, &retired->first->reclaim, reclaim_list);
     }
     *retired = (struct retired){0};
 }

@@ -55,7 +55,7 @@ struct tables_cache {
 };
 
 int tables_init(struct tables *tables, const struct gm_allocator *allocator);
-/* Nothing is linked or cached; after rcu_drain(). */
+/* Nothing is linked or cached, and what was retired is free. */
 void tables_fini(struct tables *tables);
 
 /* A page's entries, zeroed when it is taken. */
@@ -80,7 +80,7 @@ struct retired {
 };
 void table_retire(struct retired *retired, uint64_t *entries);
 /* All vCPUs have flushed: free them after a grace period. Empties the list. */
-void tables_free_retired(struct retired *retired);
+void tables_free_retired(struct rcu_domain *deferred, struct retired *retired);
 
 /*
  * The next linked page after the hand of the clock that translates at @level, which moves on to it.

@@ -25,7 +25,7 @@ static void remap(struct mmu *mmu, unsigned space, struct gfn gfn)
     (void)take_unmap(locked, (struct range){space, gfn.value, gfn.value + 1}, &retired);
     mmu_unlock(locked);
     mmu_flush(mmu);
-    tables_free_retired(&retired);
+    tables_free_retired(mmu->core->deferred, &retired);
 }
 
 static int change(struct mmu *mmu, unsigned space, struct gfn gfn,

@@ -48,6 +48,7 @@ static void init_area(struct softhost *host, enum softhost_kind kind, uint64_t s
     area->start = map_memory(start, size_bytes, PROT_READ | PROT_WRITE, MAP_FIXED);
     area->size_bytes = size_bytes;
     area->granule_bytes = granules[kind];
+    area->claimed_bytes = granules[kind];
     area->held = calloc(size_bytes / area->granule_bytes, sizeof(*area->held));
     REQUIRE(area->held != NULL, "no memory");
     /* Populating 1 GiB is fast with huge pages; the areas of smaller ones are to stay sparse. */
@@ -85,6 +86,7 @@ void softhost_restore(struct softhost *host)
     for (unsigned kind = 0; kind < HOST_AREAS; kind++) {
         struct softhost_area *area = &host->areas[kind];
 
+        area->claimed_bytes = area->granule_bytes;
         for (uint64_t i = 0; i < area->size_bytes / area->granule_bytes; i++) {
             if (area->held[i] != HOST_WRITE) {
                 softhost_protect(host, (struct softhost_stretch){kind, i, 1}, HOST_WRITE);
@@ -121,7 +123,7 @@ uint64_t softhost_page_bytes(void *opaque, gm_hva_t hva, uint64_t size_bytes)
     if (first == NULL || last == NULL) {
         return HOST_4K;
     }
-    return first->granule_bytes < last->granule_bytes ? first->granule_bytes : last->granule_bytes;
+    return first->claimed_bytes < last->claimed_bytes ? first->claimed_bytes : last->claimed_bytes;
 }
 
 uint64_t softhost_hot_page(const struct softhost *host, uint64_t hva, unsigned n)
@@ -206,6 +208,13 @@ void softhost_stamp(struct softhost *host, struct softhost_stretch stretch)
             }
         }
     }
+}
+
+void softhost_resize(struct softhost *host)
+{
+    struct softhost_area *area = &host->areas[HOST_AREA_2M];
+
+    area->claimed_bytes = area->claimed_bytes == HOST_2M ? HOST_4K : HOST_2M;
 }
 
 void softhost_discard(struct softhost *host, struct softhost_stretch stretch)

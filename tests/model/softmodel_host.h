@@ -27,7 +27,8 @@ enum softhost_kind { HOST_AREA_4K, HOST_AREA_2M, HOST_AREA_1G, HOST_AREAS };
 struct softhost_area {
     uint64_t start;
     uint64_t size_bytes;
-    uint64_t granule_bytes;         /* what it claims as its page size */
+    uint64_t granule_bytes;         /* of protections; what it claims as its page size, */
+    uint64_t claimed_bytes;         /* unless it claims less just now */
     enum softhost_protection *held; /* one a granule */
 };
 
@@ -77,6 +78,8 @@ void softhost_discard(struct softhost *host,
                       struct softhost_stretch stretch); /* madvise(MADV_DONTNEED) */
 void softhost_exchange(struct softhost *host, uint64_t one,
                        uint64_t other); /* two granules of 4 KiB, mremap() */
+/* The area of 2 MiB pages claims smaller ones, or its own again. */
+void softhost_resize(struct softhost *host);
 /* Give the stretch new contents, where it can be written. */
 void softhost_stamp(struct softhost *host, struct softhost_stretch stretch);
 

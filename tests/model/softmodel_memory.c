@@ -49,6 +49,17 @@ static void exchange(struct softrun *run)
     end_all(run);
 }
 
+/* The host splits its large pages, or joins them. */
+static void resize(struct softrun *run)
+{
+    const struct softhost_area *area = &run->host->areas[HOST_AREA_2M];
+
+    begin(run, area->start, area->size_bytes);
+    softhost_resize(run->host);
+    check_unreachable(run);
+    end_all(run);
+}
+
 void softrun_invalidate(struct softrun *run)
 {
     struct softhost_stretch stretch = softhost_random_stretch(run->host, &run->rnd);
@@ -58,6 +69,10 @@ void softrun_invalidate(struct softrun *run)
     struct softhost_stretch overlap = {stretch.kind, stretch.first, 1};
 
     run->counts->invalidations++;
+    if (rnd_one_in(&run->rnd, 20)) {
+        resize(run);
+        return;
+    }
     if (effect == EXCHANGE) {
         exchange(run);
         return;

@@ -68,7 +68,8 @@ static void choose_options(struct softrun *run, const struct gm_allocator *alloc
         .log = rnd_one_in(&run->rnd, 2) ? GM_SOFT_LOG_BUFFER : GM_SOFT_LOG_PROTECT,
         .eager_split = rnd_one_in(&run->rnd, 2),
         .intel_private_slots = rnd_one_in(&run->rnd, 4),
-        .page_bytes = softhost_page_bytes,
+        /* Without, the host is asked: all its pages here are small. */
+        .page_bytes = rnd_one_in(&run->rnd, 12) ? NULL : softhost_page_bytes,
         .opaque = run->host,
     };
     if (options->gpa_bits == 40 || options->gpa_bits == 48) {

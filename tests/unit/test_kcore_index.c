@@ -29,6 +29,7 @@ struct array {
 struct bench {
     struct faults faults;
     struct gm_allocator allocator;
+    struct index_pool pool; /* keeps nothing, so that each node is an allocation that can fail */
     struct rnd rnd;
     struct array now;
     struct array draft;
@@ -200,7 +201,7 @@ static void run_draft(struct bench *bench, unsigned growth, bool ascends)
 
     bench->draft = bench->now;
     faults_arm(&bench->faults, rnd_one_in(&bench->rnd, 16) ? 1 + rnd_below(&bench->rnd, 12) : 0);
-    index_edit_begin(&edit, &bench->allocator, bench->root);
+    index_edit_begin(&edit, &bench->pool, bench->root);
     for (unsigned i = 0; i < changes && rc == 0; i++) {
         bench->operations++;
         if (bench->draft.count == 0 || rnd_below(&bench->rnd, 8) < growth) {
@@ -220,7 +221,7 @@ static void run_draft(struct bench *bench, unsigned growth, bool ascends)
     bench->root = edit.root;
     check_tree(bench, before, &bench->now); /* readers of the version before see nothing of this */
     check_tree(bench, bench->root, &bench->draft);
-    index_free_nodes(&bench->allocator, replaced);
+    index_free_nodes(&bench->pool, replaced);
     bench->now = bench->draft;
 }
 
@@ -233,13 +234,24 @@ static void index_random_operations_agree_with_the_array(void **state)
     (void)state;
     bench.rnd.state = rnd_seed("index");
     bench.allocator = faults_allocator(&bench.faults);
+    index_pool_init(&bench.pool, &bench.allocator);
+    bench.pool.keep_max = 0;
     while (bench.operations < wanted) {
         bool grows = bench.now.count < 64 || (bench.operations / 8000) % 2 == 0;
 
         run_draft(&bench, grows ? 6 : 2, rnd_one_in(&bench.rnd, 10));
     }
-    index_free_tree(&bench.allocator, bench.root);
+    index_free_tree(&bench.pool, bench.root);
     assert_int_equal(faults_live(&bench.faults), 0);
+}
+
+static struct index_pool pool_without_stock(const struct gm_allocator *allocator)
+{
+    struct index_pool pool;
+
+    index_pool_init(&pool, allocator);
+    pool.keep_max = 0;
+    return pool;
 }
 
 static void index_empty_has_nothing(void **state)
@@ -248,13 +260,14 @@ static void index_empty_has_nothing(void **state)
     const struct array none = {.count = 0};
     struct faults faults = {0};
     struct gm_allocator allocator = faults_allocator(&faults);
+    struct index_pool pool = pool_without_stock(&allocator);
 
     (void)state;
     check_point(NULL, &none, 0);
     check_point(NULL, &none, UINT64_MAX - 1);
     check_visit(NULL, &none, 0, UINT64_MAX);
-    index_free_tree(&allocator, NULL);
-    index_free_nodes(&allocator, NULL);
+    index_free_tree(&pool, NULL);
+    index_free_nodes(&pool, NULL);
 }
 
 static void index_ends_of_numbers_are_found(void **state)
@@ -262,6 +275,7 @@ static void index_ends_of_numbers_are_found(void **state)
     /* Ranges at 0 and at 2^64 - 1, and one that is everything. */
     struct faults faults = {0};
     struct gm_allocator allocator = faults_allocator(&faults);
+    struct index_pool pool = pool_without_stock(&allocator);
     const struct index_entry entries[] = {
         {0, 0, 1, "zero"}, {0, UINT64_MAX, 2, "all"}, {UINT64_MAX, UINT64_MAX, 0, "last"}};
     struct array array = {.count = 3};
@@ -269,7 +283,7 @@ static void index_ends_of_numbers_are_found(void **state)
     struct index_edit edit;
 
     (void)state;
-    index_edit_begin(&edit, &allocator, NULL);
+    index_edit_begin(&edit, &pool, NULL);
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(index_insert(&edit, &entries[2 - i]), 0);
         array.entries[i] = entries[i];
@@ -282,28 +296,29 @@ static void index_ends_of_numbers_are_found(void **state)
     assert_true(index_ceiling(edit.root, UINT64_MAX, &entry) && entry.first == UINT64_MAX);
     assert_string_equal(index_find(edit.root, UINT64_MAX), "last");
     assert_string_equal(index_find(edit.root, UINT64_MAX - 1), "all");
-    index_free_tree(&allocator, edit.root);
+    index_free_tree(&pool, edit.root);
     assert_int_equal(faults.live, 0);
 }
 
 static void index_ascending_entries_fill_their_nodes(void **state)
 {
-    /* 32,768 entries that come in order take 1,024 leaves, and no more than three levels. */
+    /* 32,768 entries that come in order take 2,048 leaves, and no more than four levels. */
     struct faults faults = {0};
     struct gm_allocator allocator = faults_allocator(&faults);
+    struct index_pool pool = pool_without_stock(&allocator);
     struct index_edit edit;
 
     (void)state;
-    index_edit_begin(&edit, &allocator, NULL);
+    index_edit_begin(&edit, &pool, NULL);
     for (uint64_t i = 0; i < 32768; i++) {
         struct index_entry entry = {i * 2, i * 2 + 1, 0, "x"};
 
         assert_int_equal(index_insert(&edit, &entry), 0);
     }
     assert_null(index_edit_commit(&edit));
-    assert_int_equal(edit.root->level, 2);
-    assert_int_equal(faults.live, 1024 + 32 + 1);
-    index_free_tree(&allocator, edit.root);
+    assert_int_equal(edit.root->level, 3);
+    assert_int_equal(faults.live, 2048 + 128 + 8 + 1);
+    index_free_tree(&pool, edit.root);
     assert_int_equal(faults.live, 0);
 }
 
@@ -312,26 +327,67 @@ static void index_one_change_copies_one_way(void **state)
     /* In a tree of 32,768 a replaced value costs as many nodes as the tree has levels. */
     struct faults faults = {0};
     struct gm_allocator allocator = faults_allocator(&faults);
+    struct index_pool pool = pool_without_stock(&allocator);
     struct index_node *replaced;
     struct index_edit edit;
 
     (void)state;
-    index_edit_begin(&edit, &allocator, NULL);
+    index_edit_begin(&edit, &pool, NULL);
     for (uint64_t i = 0; i < 32768; i++) {
         struct index_entry entry = {i, i, 0, "x"};
 
         assert_int_equal(index_insert(&edit, &entry), 0);
     }
     assert_null(index_edit_commit(&edit));
-    index_edit_begin(&edit, &allocator, edit.root);
+    index_edit_begin(&edit, &pool, edit.root);
     faults.allocations = 0;
     assert_int_equal(index_replace(&edit, 12345, 0, "y"), 0);
     assert_int_equal(index_replace(&edit, 12345, 0, "z"), 0);
-    assert_int_equal(faults.allocations, 3);
+    assert_int_equal(faults.allocations, 4);
     replaced = index_edit_commit(&edit);
-    index_free_nodes(&allocator, replaced);
+    index_free_nodes(&pool, replaced);
     assert_string_equal(index_find(edit.root, 12345), "z");
-    index_free_tree(&allocator, edit.root);
+    index_free_tree(&pool, edit.root);
+    assert_int_equal(faults.live, 0);
+}
+
+static void index_pool_keeps_nodes_for_the_next_change(void **state)
+{
+    /* What a change replaced serves the next one, and no more than the limit is kept. */
+    struct faults faults = {0};
+    struct gm_allocator allocator = faults_allocator(&faults);
+    const struct index_node *root = NULL;
+    struct index_pool pool;
+    struct index_edit edit;
+
+    (void)state;
+    index_pool_init(&pool, &allocator);
+    pool.keep_max = 10;
+    for (uint64_t i = 0; i < 1000; i++) {
+        struct index_entry entry = {i, i, 0, "x"};
+
+        index_edit_begin(&edit, &pool, root);
+        assert_int_equal(index_insert(&edit, &entry), 0);
+        index_free_nodes(&pool, index_edit_commit(&edit));
+        root = edit.root;
+    }
+    faults.allocations = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        index_edit_begin(&edit, &pool, root);
+        assert_int_equal(index_replace(&edit, i, 0, "y"), 0);
+        index_free_nodes(&pool, index_edit_commit(&edit));
+        root = edit.root;
+    }
+    assert_true(faults.allocations <= 3);
+    index_edit_begin(&edit, &pool, root);
+    for (uint64_t i = 0; i < 1000; i++) {
+        assert_int_equal(index_replace(&edit, i, 0, "z"), 0);
+    }
+    index_free_nodes(&pool, index_edit_commit(&edit));
+    assert_true(atomic_load(&pool.kept) <= 10);
+    index_free_tree(&pool, edit.root);
+    assert_true(faults.live <= 10);
+    index_pool_fini(&pool);
     assert_int_equal(faults.live, 0);
 }
 
@@ -343,6 +399,7 @@ int main(void)
         cmocka_unit_test(index_ends_of_numbers_are_found),
         cmocka_unit_test(index_ascending_entries_fill_their_nodes),
         cmocka_unit_test(index_one_change_copies_one_way),
+        cmocka_unit_test(index_pool_keeps_nodes_for_the_next_change),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

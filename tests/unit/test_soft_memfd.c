@@ -6,6 +6,7 @@
 
 #include "base/rcu.h"
 #include "model/faults.h"
+#include "soft/soft.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -209,7 +210,7 @@ static void bind_part_that_is_bound_is_eexist_until_its_slot_goes(void **state)
     assert_int_equal(set2(&rig, region_at(&rig, 0, 0, fd, 4 * PAGE)), -EINVAL);
     assert_int_equal(set2(&rig, region_at(&rig, 0, 3 << 20, fd, 12 * PAGE)), -EINVAL);
     assert_int_equal(rig_set(&rig, 0, 0, 0, 4 * PAGE, 0), -EINVAL);
-    rcu_drain();
+    rcu_domain_drain(rig.soft->core.deferred);
     assert_int_equal(mapping_count(), 3);
     close(fd);
     close(again);
