@@ -71,7 +71,6 @@ static void audit_leaf(struct audit *audit, unsigned level, struct gfn first, ui
               ? memslot_hva(slot, first).value
               : slot->private_hva.value + (memslot_page_of(slot, first) << PAGE_SHIFT_4K);
     GM_ASSERT(entry_hva(entry).value == hva);
-    GM_ASSERT(level == 1 || level <= slot_backing_level(slot) || slot_backing_level(slot) == 0);
     GM_ASSERT(level <= slot_leaf_level(audit->mmu, slot, first) ||
               (slot->flags & MEMSLOT_LOG) != 0);
     audit_rights(audit, slot, first, entry);
