@@ -45,8 +45,10 @@ enum gm_mmu_outcome {
     /* Slots have changed since the last boundary: begin the instruction anew, from gm_mmu_enter() on.
      * Hardware does the same after a fault. */
     GM_MMU_RESTART,
-    GM_MMU_RING_FULL, /* the dirty ring must be harvested first: as KVM_EXIT_DIRTY_RING_FULL */
-    GM_MMU_KICKED,    /* gm_mmu_kick() */
+    /* The dirty ring must be harvested first: as KVM_EXIT_DIRTY_RING_FULL. At a boundary; only where a vCPU
+     * dirties hundreds of pages without one, of an access, whose instruction is then to be begun anew. */
+    GM_MMU_RING_FULL,
+    GM_MMU_KICKED, /* gm_mmu_kick() */
 };
 
 enum gm_mmu_access {

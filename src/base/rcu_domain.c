@@ -74,6 +74,7 @@ static void on_kick(struct rcu_head *head)
     struct rcu_domain *domain = rcu_owner(head, struct rcu_domain, kick);
     struct rcu_item *list;
 
+    RCU_ACQUIRE(); /* pairs with the release before the kick was sent */
     lock_take(&domain->lock);
     list = domain->waiting;
     domain->waiting = domain->fresh;
@@ -82,6 +83,7 @@ static void on_kick(struct rcu_head *head)
     domain->is_calling = true;
     if (domain->is_kicked) {
         ref_get(&domain->ref);
+        RCU_RELEASE();
         urcu_bp_call_rcu(&domain->kick, on_kick);
     }
     lock_drop(&domain->lock);
@@ -133,7 +135,9 @@ void rcu_domain_drain(struct rcu_domain *domain)
 void rcu_domain_free(struct rcu_domain *domain)
 {
     if (domain != NULL) {
+        lock_take(&domain->lock); /* a kick may still be on its way */
         GM_ASSERT(domain->fresh == NULL && domain->waiting == NULL);
+        lock_drop(&domain->lock);
         put(domain);
     }
 }

@@ -247,6 +247,7 @@ int kcore_apply(struct kcore *core, const struct memslot_change *changes, size_t
     lock_take(&core->slots_lock);
     rc = apply(core, changes, count, CHANGE_BY_USER, failed);
     lock_drop(&core->slots_lock);
+    retire_keep_up(core);
     return rc;
 }
 
@@ -257,5 +258,6 @@ int kcore_apply_private(struct kcore *core, const struct memslot_change *changes
     lock_take(&core->slots_lock);
     rc = apply(core, changes, count, CHANGE_PRIVATE, NULL);
     lock_drop(&core->slots_lock);
+    retire_keep_up(core);
     return rc;
 }

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "kcore/index.h"
+#include "kcore/retire.h"
 
 #include <errno.h>
 
@@ -120,6 +121,7 @@ static void reclaim(struct rcu_item *item)
 
     index_free_nodes(&core->index_pool, attributes->dead_nodes);
     mem_free(&core->allocator, attributes);
+    retire_uncount(core, 1);
 }
 
 /*
@@ -172,6 +174,7 @@ static int set(struct kcore *core, struct gfn first, uint64_t page_count, uint64
     next->ranges = edit.root;
     publish(core, next, first, page_count);
     if (now != NULL) {
+        retire_count(core, 1);
         rcu_domain_defer(core->deferred, &now->reclaim, reclaim);
     }
     return 0;
@@ -193,6 +196,7 @@ int kcore_set_attributes(struct kcore *core, uint64_t gpa, uint64_t size_bytes, 
     rc = set(core, gfn_of(gpa), size_bytes >> PAGE_SHIFT_4K, attributes);
     GM_AUDIT(attributes_audit_sometimes(core));
     lock_drop(&core->slots_lock);
+    retire_keep_up(core);
     return rc;
 }
 

@@ -24,14 +24,6 @@ void index_pool_fini(struct index_pool *pool)
     free_list(pool->allocator, atomic_load_explicit(&pool->returned, memory_order_acquire));
 }
 
-/* The next node has not been touched for a grace period: bring it near while this one is filled. */
-static void prefetch(const struct index_node *node)
-{
-    for (size_t offset = 0; node != NULL && offset < sizeof(*node); offset += 64) {
-        __builtin_prefetch((const char *)node + offset, 1);
-    }
-}
-
 struct index_node *index_pool_take(struct index_pool *pool)
 {
     struct index_node *node;
@@ -45,7 +37,6 @@ struct index_node *index_pool_take(struct index_pool *pool)
         return mem_alloc(pool->allocator, sizeof(*node));
     }
     pool->ready = node->link;
-    prefetch(pool->ready);
     atomic_fetch_sub_explicit(&pool->kept, 1, memory_order_relaxed);
     return node;
 }

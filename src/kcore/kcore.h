@@ -116,6 +116,8 @@ struct kcore {
     void *private_opaque;
     bool log_is_immediate;
     struct rcu_domain *deferred; /* what this VM frees after a grace period, mmu's tables too */
+    /* Versions and slots that wait for one; relaxed, about. */
+    atomic_uint dead_count;
 
     struct lock slots_lock; /* rank KCORE: all below, but for what readers see */
     /* Released by kcore_apply(); pairs with the acquire in kcore_slots(). */
@@ -155,7 +157,9 @@ void kcore_fini(struct kcore *core);
 /*
  * Apply a list of changes, all or none: vCPUs see the slots before or the slots after.
  * @failed: out, may be NULL: the index of the change that could not be.
- * Context: takes the slots lock; waits for vCPUs to leave guest mode, so not from one that is in it.
+ * Context: takes the slots lock; waits for vCPUs to leave guest mode, so not from one that is in it. Where
+ * changes come faster than liburcu's thread frees what they replace, also for a grace period: so not
+ * from a read section.
  * Return: 0; on error nothing has changed. -EINVAL, -EEXIST, -ENOMEM as KVM_SET_USER_MEMORY_REGION
  * (ARCHITECTURE.md has the order in which they are looked for).
  */

@@ -35,6 +35,7 @@ struct memslots {
     struct index_node *dead_nodes[2]; /* of each tree */
     struct memslot *dead_slots;
     struct memslots *dead_invalid; /* the invalid step between this version and the next */
+    unsigned dead_count;           /* what this counts as in kcore.dead_count */
 };
 
 /*

@@ -29,7 +29,24 @@ void memslot_free_list(struct kcore *core, struct memslot *slots)
     }
 }
 
-/* Runs on liburcu's thread. The VM waits for it in kcore_fini(). */
+void retire_count(struct kcore *core, unsigned count)
+{
+    atomic_fetch_add_explicit(&core->dead_count, count, memory_order_relaxed);
+}
+
+void retire_uncount(struct kcore *core, unsigned count)
+{
+    atomic_fetch_sub_explicit(&core->dead_count, count, memory_order_relaxed);
+}
+
+void retire_keep_up(struct kcore *core)
+{
+    if (atomic_load_explicit(&core->dead_count, memory_order_relaxed) >= DEAD_MAX) {
+        rcu_domain_drain(core->deferred);
+    }
+}
+
+/* On liburcu's thread, or on that of who drains the domain, as kcore_fini() does. */
 static void reclaim(struct rcu_item *item)
 {
     struct memslots *slots = rcu_owner(item, struct memslots, reclaim);
@@ -39,11 +56,17 @@ static void reclaim(struct rcu_item *item)
     index_free_nodes(&core->index_pool, slots->dead_nodes[1]);
     memslot_free_list(core, slots->dead_slots);
     mem_free(&core->allocator, slots->dead_invalid);
+    retire_uncount(core, slots->dead_count);
     mem_free(&core->allocator, slots);
 }
 
 void memslots_retire(struct memslots *slots)
 {
+    slots->dead_count = 1;
+    for (const struct memslot *slot = slots->dead_slots; slot != NULL; slot = slot->dead_next) {
+        slots->dead_count++;
+    }
+    retire_count(slots->core, slots->dead_count);
     rcu_domain_defer(slots->core->deferred, &slots->reclaim, reclaim);
 }
 

@@ -19,6 +19,20 @@ void memslot_free_list(struct kcore *core, struct memslot *slots);
 /* Free a version that has been replaced, once nobody reads it. */
 void memslots_retire(struct memslots *slots);
 
+/*
+ * Something more waits to be freed; or no longer does.
+ * A storm of changes would fill memory with what it replaces: liburcu's thread begins only after 10 ms, and frees
+ * more slowly than versions can be made. So a change that finds DEAD_MAX things waiting frees them itself,
+ * after a grace period that it waits for. It has waited for vCPUs as well, and whoever changes slots less
+ * often than some 20,000 times a second never waits here. (Measured: 400,000 rounds of changes among
+ * 32,763 slots took 1.1 GB and 14 s without, 28 MB and 3 s with it, as nodes come back warm.)
+ */
+#define DEAD_MAX 1024u
+void retire_count(struct kcore *core, unsigned count);
+void retire_uncount(struct kcore *core, unsigned count);
+/* Context: no lock of a VM's; not in a read section. */
+void retire_keep_up(struct kcore *core);
+
 /* Free the present version with all of its slots. Nobody reads it. */
 void memslots_free_all(struct kcore *core, struct memslots *slots);
 

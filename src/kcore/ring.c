@@ -59,6 +59,11 @@ bool ring_is_soft_full(const struct ring *ring)
     return ring->entries != NULL && used_count(ring) >= ring->entry_count - RING_RESERVED_ENTRIES;
 }
 
+bool ring_has_room(const struct ring *ring, uint32_t count)
+{
+    return ring->entries == NULL || ring->entry_count - used_count(ring) >= count;
+}
+
 bool ring_push(struct ring *ring, uint32_t slot, uint64_t page)
 {
     uint32_t dirty = atomic_load_explicit(&ring->dirty, memory_order_relaxed);

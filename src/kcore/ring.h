@@ -33,6 +33,9 @@ void ring_fini(struct ring *ring);
 
 bool ring_is_soft_full(const struct ring *ring);
 
+/* Is there room for so many more? True without a ring. Context: the vCPU's thread. */
+bool ring_has_room(const struct ring *ring, uint32_t count);
+
 /* Context: the vCPU's thread, or with vCPUs held. There is room where who runs on checks soft-full.
  * Return: false: there is none, and nothing was pushed. */
 bool ring_push(struct ring *ring, uint32_t slot, uint64_t page);

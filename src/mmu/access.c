@@ -144,12 +144,21 @@ static enum settled settle_part(struct mmu_vcpu *vcpu, struct access_part *part)
     return SETTLED;
 }
 
+/* Pages that one access can make dirty. */
+#define DIRTIED_MAX ACCESS_PARTS_MAX
+
 enum gm_mmu_outcome mmu_access_settle(struct mmu_vcpu *vcpu)
 {
     struct access *access = &vcpu->access;
     unsigned count = 0;
 
     while (count < access->part_count) {
+        /* Before anything becomes dirty that the ring could not take. It comes to this only without
+         * boundaries: at those the ring is full while much is left. */
+        if (!ring_has_room(&vcpu->base.ring, vcpu->log_count + DIRTIED_MAX)) {
+            gm_mmu_leave(&vcpu->face);
+            return set_exit(vcpu, GM_MMU_RING_FULL, access->parts[0].gpa, access->size_bytes);
+        }
         switch (settle_part(vcpu, &access->parts[count])) {
         case SETTLED:
             count++;

@@ -111,6 +111,9 @@ static void end_log(struct mmu *mmu, const struct memslot *slot)
     struct retired retired = {0};
     struct mmu_locked locked;
 
+    if (!slot_could_have_large(slot)) {
+        return;
+    }
     /* While it was logged nobody had to know. */
     if (slot_backing_level(slot) == 0) {
         uint64_t size_bytes = slot->page_count << PAGE_SHIFT_4K;

@@ -15,7 +15,9 @@ static void leave_if_ring_is_full(struct mmu_vcpu *vcpu)
 
 void guest_mark_written(struct mmu_vcpu *vcpu, const struct memslot *slot, struct gfn gfn)
 {
-    kcore_mark_dirty(vcpu->mmu->core, &vcpu->base, slot, gfn);
+    bool marked = kcore_mark_dirty(vcpu->mmu->core, &vcpu->base, slot, gfn);
+
+    GM_ASSERT(marked); /* an access begins only if the ring has room for its pages */
     leave_if_ring_is_full(vcpu);
 }
 

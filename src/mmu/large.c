@@ -114,6 +114,11 @@ void slot_forget_backing(const struct memslot *slot)
     slot_remember_backing(slot, 0);
 }
 
+bool slot_could_have_large(const struct memslot *slot)
+{
+    return slot->page_count >= level_pages(2) && alike_level(slot) > 1;
+}
+
 /* Does the slot hold all of the leaf that would map @gfn at @level? */
 static bool leaf_fits(const struct memslot *slot, struct gfn gfn, unsigned level)
 {

@@ -36,6 +36,9 @@ unsigned slot_ask_backing(struct mmu *mmu, struct hva hva, uint64_t size_bytes);
 void slot_remember_backing(const struct memslot *slot, unsigned level);
 void slot_forget_backing(const struct memslot *slot);
 
+/* Could any leaf of the slot be large, as far as its size and place go? */
+bool slot_could_have_large(const struct memslot *slot);
+
 /* Writes of the frame are tracked. Context as above. */
 bool slot_is_tracked(const struct memslot *slot, struct gfn gfn);
 

@@ -5,6 +5,8 @@
 #include "unit/arch.h"
 
 #include "kcore/change.h"
+#include "kcore/retire.h"
+#include "model/random.h"
 
 #define MIB UINT64_C(0x100000)
 #define HVA UINT64_C(0x7f0000000000)
@@ -307,6 +309,113 @@ static void slots_cost_of_a_change_is_logarithmic(void **state)
     }
 }
 
+static void slots_storm_of_changes_does_not_fill_memory(void **state)
+{
+    /* 50,000 changes as fast as can be: what they replace is freed as fast as it is made. */
+    struct arch *arch = arch_open();
+    int64_t peak = 0;
+
+    (void)state;
+    arch->is_silent = true;
+    for (uint32_t id = 0; id < 300; id++) {
+        assert_int_equal(arch_set(arch, id, 0, id * UINT64_C(8192), 4096, HVA), 0);
+    }
+    for (uint32_t i = 0; i < 50000; i++) {
+        uint32_t id = i / 2 % 300;
+
+        assert_int_equal(arch_set(arch, id, i % 2 == 0 ? LOG : 0, id * UINT64_C(8192), 4096, HVA),
+                         0);
+        peak = faults_live(&arch->faults) > peak ? faults_live(&arch->faults) : peak;
+    }
+    /* Slots and their tables; nodes in stock; for each thing that waits, four nodes, a log and itself. */
+    assert_true(peak <= 2 * 300 + 200 + INDEX_KEEP_MAX + 8 * (int64_t)DEAD_MAX);
+    arch_close(arch);
+}
+
+/* A thread that looks things up all the time. Assertions of cmocka's are for its own thread. */
+struct reader {
+    struct arch *arch;
+    atomic_bool is_over;
+    atomic_ullong versions;
+};
+
+static void check_alive(void *opaque, const struct memslot *slot, struct gfn first,
+                        uint64_t page_count)
+{
+    GM_ASSERT(*(int *)slot->arch == slot->id && memslot_holds(slot, first) && page_count > 0);
+    (void)opaque;
+}
+
+/* Slots 1 and 2 are always both there, and never where the other is. */
+static void read_version(const struct memslots *slots)
+{
+    const struct memslot *slot = memslots_next(slots, (struct gfn){0});
+    uint32_t count = 0;
+    uint32_t swapped = 0;
+
+    while (slot != NULL) {
+        GM_ASSERT(*(int *)slot->arch == slot->id);
+        GM_ASSERT(memslots_find(slots, slot->base) == slot);
+        GM_ASSERT(slot->log == NULL || slot->log->page_count == slot->page_count);
+        swapped += slot->id <= 2 ? slot->id : 0;
+        count++;
+        slot = memslots_next(slots, (struct gfn){slot->base.value + slot->page_count});
+    }
+    GM_ASSERT(count == slots->count && swapped == 3);
+    memslots_visit_hva(slots, (struct hva){HVA}, 64 * MIB, check_alive, NULL);
+}
+
+static void *read_all_the_time(void *opaque)
+{
+    struct reader *reader = opaque;
+    uint64_t generation = 0;
+
+    while (!atomic_load(&reader->is_over)) {
+        const struct memslots *slots;
+
+        rcu_enter();
+        slots = kcore_slots(&reader->arch->core, 0);
+        atomic_fetch_add(&reader->versions, slots->generation != generation ? 1 : 0);
+        GM_ASSERT(slots->generation >= generation);
+        generation = slots->generation;
+        read_version(slots);
+        rcu_leave();
+    }
+    return NULL;
+}
+
+static void slots_readers_beside_changes_see_whole_versions(void **state)
+{
+    /* 5,000 lists, and as many more as a reader takes that goes through all slots of 500 versions. */
+    struct reader reader = {.arch = arch_open()};
+    struct rnd rnd = {rnd_seed("readers")};
+    pthread_t thread;
+
+    (void)state;
+    reader.arch->is_silent = true;
+    assert_int_equal(arch_set(reader.arch, 1, 0, 0, MIB, HVA), 0);
+    assert_int_equal(arch_set(reader.arch, 2, LOG, 2 * MIB, MIB, HVA + MIB), 0);
+    assert_int_equal(pthread_create(&thread, NULL, read_all_the_time, &reader), 0);
+    for (unsigned i = 0; i < 5000 || atomic_load(&reader.versions) < 500; i++) {
+        uint32_t id = 3 + (uint32_t)rnd_below(&rnd, 60);
+        uint64_t there = i % 2 == 0 ? 2 * MIB : 0;
+        struct memslot_change list[] = {
+            {.slot = 1, .gpa = 999 * MIB, .size_bytes = MIB, .hva = HVA},
+            {.slot = 2, .flags = LOG, .gpa = 2 * MIB - there, .size_bytes = MIB, .hva = HVA + MIB},
+            {.slot = 1, .gpa = there, .size_bytes = MIB, .hva = HVA},
+            {.slot = id, .gpa = id * 2 * MIB, .size_bytes = MIB, .hva = HVA + id * MIB},
+        };
+
+        if (kcore_slot_by_id(&reader.arch->core, id) != NULL) {
+            list[3].size_bytes = 0;
+        }
+        assert_int_equal(kcore_apply(&reader.arch->core, list, 4, NULL), 0);
+    }
+    atomic_store(&reader.is_over, true);
+    pthread_join(thread, NULL);
+    arch_close(reader.arch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +429,8 @@ int main(void)
         cmocka_unit_test(slots_full_number_is_reached),
         cmocka_unit_test(slots_of_the_full_number_go_in_one_list),
         cmocka_unit_test(slots_cost_of_a_change_is_logarithmic),
+        cmocka_unit_test(slots_storm_of_changes_does_not_fill_memory),
+        cmocka_unit_test(slots_readers_beside_changes_see_whole_versions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
