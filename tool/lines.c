@@ -56,7 +56,7 @@ static void trim(struct lines *lines, size_t length)
     lines->next = text;
 }
 
-int lines_next(struct lines *lines)
+int lines_next_or_comment(struct lines *lines)
 {
     ssize_t length;
 
@@ -66,7 +66,7 @@ int lines_next(struct lines *lines)
             return lines_error(lines, "a zero byte: this is not a text file");
         }
         trim(lines, (size_t)length);
-        if (*lines->text != '\0' && *lines->text != '#') {
+        if (*lines->text != '\0') {
             return 1;
         }
     }
@@ -75,6 +75,16 @@ int lines_next(struct lines *lines)
         return -1;
     }
     return 0;
+}
+
+int lines_next(struct lines *lines)
+{
+    int result;
+
+    do {
+        result = lines_next_or_comment(lines);
+    } while (result == 1 && *lines->text == '#');
+    return result;
 }
 
 static int error_at(const struct lines *lines, unsigned long number, const char *format,

@@ -1,7 +1,8 @@
 /*
  * lines.h - reading the tool's text formats: a line is a word, then fields, then maybe a name.
  *
- * Fields are separated by blanks. Empty lines, and lines that begin with #, are passed over.
+ * Fields are separated by blanks. Empty lines, and lines that begin with #, are passed over, the
+ * latter unless they are asked for.
  * Whoever finds something wrong says so with lines_error() and returns what that returns, -1.
  */
 #ifndef TOOL_LINES_H
@@ -33,6 +34,8 @@ void lines_close(struct lines *lines);
 
 /* Go to the next line with something on it. Return: 1; 0 at the end; -1 it cannot be read. */
 int lines_next(struct lines *lines);
+/* The same, but a line that begins with # is one, too. */
+int lines_next_or_comment(struct lines *lines);
 
 /* `FILE:LINE: ...` on stderr. Return: -1. */
 int lines_error(const struct lines *lines, const char *format, ...)

@@ -10,10 +10,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"flat", cmd_flat},
-    {"replay", cmd_replay},
-    {"run", cmd_run},
-    {"show", cmd_show},
+    {"flat", cmd_flat}, {"replay", cmd_replay}, {"run", cmd_run},
+    {"show", cmd_show}, {"soft", cmd_soft},
 };
 
 static int print_usage(void)
@@ -30,6 +28,7 @@ static int print_usage(void)
         "  show     a map for people: tree, flat view and slots\n"
         "  flat     a map for programs: the flat view of each address space\n"
         "  replay   apply edits to a map: what listeners and slots are told, step by step\n"
+        "  soft     run a script of slots and guest accesses on a software KVM, or on /dev/kvm\n"
         "\n"
         "guestmem COMMAND --help says more; guestmem(1) describes the formats.\n",
         gm_version());

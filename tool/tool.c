@@ -114,6 +114,7 @@ bool tool_options_parse(struct tool_options *options, int argc, char **argv, int
         {"help", no_argument, NULL, 'h'},
         {"json", no_argument, NULL, 'j'},
         {"as", required_argument, NULL, 'a'},
+        {"accel", required_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -130,6 +131,8 @@ bool tool_options_parse(struct tool_options *options, int argc, char **argv, int
             options->json = true;
         } else if (option == 'a' && options->takes_as) {
             options->as = optarg;
+        } else if (option == 'c' && options->takes_accel) {
+            options->accel = optarg;
         } else if (option == ':') {
             return bad_usage(argv, exit_code, "%s needs a value", argv[optind - 1]);
         } else {

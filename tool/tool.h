@@ -16,12 +16,14 @@ enum tool_exit {
     TOOL_OK = 0,
     TOOL_FAILED = 1,    /* the machine or the system could not do it */
     TOOL_BAD_INPUT = 2, /* the command line or a file is wrong */
+    TOOL_NO_KVM = 3,    /* /dev/kvm does not open */
 };
 
 int cmd_flat(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_show(int argc, char **argv);
+int cmd_soft(int argc, char **argv);
 
 /* "guestmem: ..." on stderr, one line. */
 void tool_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -44,16 +46,18 @@ const char *tool_hex(gm_size_t number, char text[TOOL_HEX_BYTES]);
 char *tool_printable(const char *text);
 
 /*
- * What the commands that read one file take: `[--json] [--as NAME] FILE`. A command sets which of
- * the options it has; tool_options_parse() fills in the rest.
+ * What the commands that read one file take: `[--json] [--as NAME] [--accel NAME] FILE`. A command
+ * sets which of the options it has; tool_options_parse() fills in the rest.
  */
 struct tool_options {
     const char *help; /* all of `guestmem COMMAND --help` */
     bool takes_json;
     bool takes_as;
+    bool takes_accel;
     bool json;
-    const char *as;   /* borrowed from argv; NULL if not given */
-    const char *path; /* borrowed from argv; "-" is stdin */
+    const char *as;    /* borrowed from argv; NULL if not given */
+    const char *accel; /* the same */
+    const char *path;  /* borrowed from argv; "-" is stdin */
 };
 
 /*
