@@ -44,15 +44,25 @@ class ReadPages:
         self.read = {}  # number -> the slot's pages that were read since its last log
         self.is_manual = False
 
-    def _note(self, address, size):
-        if not self.is_shadow and address >= ALIAS:
-            address -= ALIAS
+    def _places(self, address, size):
+        """(slot, page in it) of what the guest accesses."""
         if address >= GVA_END:
             return
         for page in range(address // PAGE, (address + size - 1) // PAGE + 1):
             for number, (first, count) in self.slots.items():
                 if first <= page < first + count:
-                    self.read[number].add(page - first)
+                    yield number, page - first
+
+    def _note(self, address, size):
+        if not self.is_shadow and address >= ALIAS:
+            address -= ALIAS
+        for number, page in self._places(address, size):
+            self.read[number].add(page)
+
+    def _written(self, address, size):
+        """Now they have to be dirty on both."""
+        for number, page in self._places(address, size):
+            self.read[number].discard(page)
 
     def _set(self, numbers):
         number, _, gpa, size = numbers[:4]
@@ -86,12 +96,16 @@ class ReadPages:
             self._note(numbers[1], numbers[0])
         elif word == "ra":
             self._note((numbers[1] + ALIAS) & U64, numbers[0])
-        elif word == "add":
-            self._note(numbers[0], 8)  # it loads before it finds that it cannot store
         elif word == "x":
             self._note(numbers[0], 16)
         elif word == "movs" and numbers[2] != 0:
             self._note(numbers[1], numbers[2])
+            if result_of(line) == "hlt":
+                self._written(numbers[0], numbers[2])
+        elif word == "add" and "hlt" not in result_of(line):
+            self._note(numbers[0], 8)  # it loads before it finds that it cannot store
+        elif word in ("w", "add") and result_of(line) == "hlt":
+            self._written(numbers[-2], numbers[0] if word == "w" else 8)
 
 
 # What may differ: a name, when (the line of the file or script, real's line, ours, the pages read), and why.
