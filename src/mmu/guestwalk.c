@@ -152,7 +152,7 @@ static enum attempt_result descend(const struct attempt *attempt)
             return fault(attempt, 0);
         }
         is_leaf = paging_is_leaf(paging, level, entry);
-        if ((entry & (is_leaf && level > 1 ? shape->reserved_large : shape->reserved)) != 0) {
+        if ((entry & (is_leaf ? shape->reserved_leaf : shape->reserved)) != 0) {
             return fault(attempt, PAGING_ERROR_PRESENT | PAGING_ERROR_RESERVED);
         }
         if (level_has_flags(paging, level)) {

@@ -73,7 +73,7 @@ static void reserve_32(struct paging_level *level, const struct paging_state *st
         width = maxphyaddr_of(state) < PSE36_BITS_MAX ? maxphyaddr_of(state) : PSE36_BITS_MAX;
     }
     level->reserved = 0;
-    level->reserved_large = level->may_be_large ? bits(21, width - 19) : 0;
+    level->reserved_leaf = level->may_be_large ? bits(21, width - 19) : 0;
 }
 
 /* 4.4 and 4.5: entries of 8 bytes, but PAE's PDPTEs. */
@@ -87,9 +87,9 @@ static void reserve_64(struct paging *paging, unsigned number, const struct pagi
         always |= PAGING_NO_EXECUTE;
     }
     level->reserved = always;
-    level->reserved_large = always;
+    level->reserved_leaf = always;
     if (level->may_be_large) {
-        level->reserved_large |= bits(level->shift - 1u, PAGE_SHIFT + 1); /* PAT is in between */
+        level->reserved_leaf |= bits(level->shift - 1u, PAGE_SHIFT + 1); /* PAT is in between */
     } else if (number > 1) {
         level->reserved |= PAGING_LARGE;
     }
@@ -102,7 +102,7 @@ static void reserve_64(struct paging *paging, unsigned number, const struct pagi
 static void reserve_pdpte(struct paging_level *level, const struct paging_state *state)
 {
     level->reserved = bits(2, 1) | bits(8, 5) | bits(63, maxphyaddr_of(state));
-    level->reserved_large = level->reserved;
+    level->reserved_leaf = level->reserved;
 }
 
 /* 4.1.4: at which levels PAGING_LARGE makes a leaf. */

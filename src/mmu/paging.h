@@ -69,9 +69,9 @@ struct paging_level {
     uint8_t shift;      /* of the index in the linear address */
     uint8_t index_bits; /* 10, 9, or 2 for PAE's PDPTEs */
     bool may_be_large;  /* PAGING_LARGE makes a leaf */
-    /* Bits that must be 0: of an entry that leads to a table, or maps 4 KiB; of a large leaf. */
+    /* Bits that must be 0: of an entry that leads to a table; of one that maps a page. */
     uint64_t reserved;
-    uint64_t reserved_large;
+    uint64_t reserved_leaf;
 };
 
 struct paging {
