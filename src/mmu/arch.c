@@ -247,6 +247,8 @@ void mmu_zap_all(struct mmu *mmu)
 /* The frames of one slot, with accessed flags cleared. */
 struct age {
     struct mmu *mmu;
+    struct hva hva;
+    uint64_t size_bytes;
     uint64_t page_count;
 };
 
@@ -257,14 +259,14 @@ static void age_slot(void *opaque, const struct memslot *slot, struct gfn first,
     struct range range = {slot->space, first.value, first.value + page_count};
     struct mmu_locked locked = mmu_lock(age->mmu);
 
-    age->page_count += take_flags(locked, range, EPT_ACCESSED, EPT_ACCESSED);
+    age->page_count += take_accessed(locked, range, age->hva, age->size_bytes);
     mmu_unlock(locked);
 }
 
 uint64_t mmu_age(struct mmu *mmu, struct hva hva, uint64_t size_bytes)
 {
     struct kcore *core = mmu->core;
-    struct age age = {.mmu = mmu};
+    struct age age = {.mmu = mmu, .hva = hva, .size_bytes = size_bytes};
 
     lock_take(&core->slots_lock);
     for (unsigned space = 0; space < core->spaces; space++) {

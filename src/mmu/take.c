@@ -26,6 +26,7 @@ struct visit {
     struct range range;
     uint64_t flags;
     uint64_t large_flags;
+    struct span hosts; /* leaves of this memory only; empty: of any */
     struct retired *retired;
     struct tables_cache *cache;
     const struct memslot *slot;
@@ -136,6 +137,14 @@ bool take_unmap(struct mmu_locked locked, struct range range, struct retired *re
     return visit.changed_end != 0;
 }
 
+static bool is_of_hosts(const struct visit *visit, const struct spot *spot)
+{
+    struct span leaf =
+        span_of((pos_t)entry_hva(spot->value).value, (pos_t)level_bytes(spot->level));
+
+    return span_is_empty(visit->hosts) || span_meets(visit->hosts, leaf);
+}
+
 static bool spot_flags(struct visit *visit, const struct spot *spot)
 {
     uint64_t flags = spot->level == 1 ? visit->flags : visit->large_flags;
@@ -144,7 +153,7 @@ static bool spot_flags(struct visit *visit, const struct spot *spot)
     if (!entry_is_leaf(spot->level, spot->value)) {
         return true;
     }
-    if ((spot->value & flags) == 0) {
+    if ((spot->value & flags) == 0 || !is_of_hosts(visit, spot)) {
         return false;
     }
     was = __atomic_fetch_and(spot->entry, ~flags, __ATOMIC_ACQ_REL);
@@ -162,6 +171,20 @@ uint64_t take_flags(struct mmu_locked locked, struct range range, uint64_t flags
                           .range = range,
                           .flags = flags,
                           .large_flags = large_flags,
+                          .spot = spot_flags};
+
+    walk_range(&visit);
+    return visit.found;
+}
+
+uint64_t take_accessed(struct mmu_locked locked, struct range range, struct hva hva,
+                       uint64_t size_bytes)
+{
+    struct visit visit = {.mmu = locked.mmu,
+                          .range = range,
+                          .flags = EPT_ACCESSED,
+                          .large_flags = EPT_ACCESSED,
+                          .hosts = span_of((pos_t)hva.value, (pos_t)size_bytes),
                           .spot = spot_flags};
 
     walk_range(&visit);

@@ -30,6 +30,11 @@ bool take_unmap(struct mmu_locked locked, struct range range, struct retired *re
 uint64_t take_flags(struct mmu_locked locked, struct range range, uint64_t flags,
                     uint64_t large_flags);
 
+/* Clear accessed flags of leaves whose memory meets the host range: private pages of the same frames lie
+ * elsewhere. Return: their pages that had it. */
+uint64_t take_accessed(struct mmu_locked locked, struct range range, struct hva hva,
+                       uint64_t size_bytes);
+
 /* Replace large leaves by tables of small ones, with @cache's pages. False: they ran out. */
 bool take_split(struct mmu_locked locked, struct range range, struct tables_cache *cache);
 
