@@ -57,6 +57,16 @@ static double median(double *values, int count)
     return values[count / 2];
 }
 
+static double mean(const double *values, int count)
+{
+    double sum = 0;
+
+    for (int i = 0; i < count; i++) {
+        sum += values[i];
+    }
+    return sum / count;
+}
+
 static void *host_memory(uint64_t size_bytes)
 {
     int fd = memfd_create("bench", MFD_CLOEXEC);
@@ -109,7 +119,9 @@ static void set_slot(struct slot_peer *peer, struct gm_soft_slot slot)
 
 enum slot_step { CREATE, FLAGS, MOVE, DELETE, STEPS };
 
-static void time_slots(struct slot_peer *peer, uint32_t number, uint64_t hva, double out[STEPS])
+/* Medians; and means, in which the waits for running vCPUs weigh what they cost. */
+static void time_slots(struct slot_peer *peer, uint32_t number, uint64_t hva, double out[STEPS],
+                       double means[STEPS])
 {
     struct gm_soft_slot slot = {.slot = number, .gpa = 64 * GIB, .size_bytes = PAGE, .hva = hva};
     double samples[STEPS][1001];
@@ -131,6 +143,7 @@ static void time_slots(struct slot_peer *peer, uint32_t number, uint64_t hva, do
             (struct gm_soft_slot){.slot = number, .gpa = 64 * GIB, .size_bytes = PAGE, .hva = hva};
     }
     for (int step = CREATE; step < STEPS; step++) {
+        means[step] = mean(samples[step], 1001);
         out[step] = median(samples[step], 1001);
     }
 }
@@ -173,6 +186,8 @@ static void bench_slots(uint32_t count, int vcpus, int kvm_fd)
     struct runner runners[2] = {{0}};
     double ours[STEPS];
     double theirs[STEPS] = {0};
+    double means[STEPS];
+    double ignored[STEPS];
 
     for (uint32_t i = 0; i + 1 < count; i++) {
         struct gm_soft_slot slot = {.slot = i,
@@ -193,18 +208,18 @@ static void bench_slots(uint32_t count, int vcpus, int kvm_fd)
             usleep(100);
         }
     }
-    time_slots(&soft, count - 1, (uintptr_t)memory, ours);
+    time_slots(&soft, count - 1, (uintptr_t)memory, ours, means);
     for (int i = 0; i < vcpus; i++) {
         __atomic_store_n(&runners[i].stop, true, __ATOMIC_RELAXED);
         pthread_join(runners[i].thread, NULL);
         gm_soft_vcpu_free(runners[i].vcpu);
     }
     if (kvm.vm_fd >= 0 && vcpus == 0) {
-        time_slots(&kvm, count - 1, (uintptr_t)memory, theirs);
+        time_slots(&kvm, count - 1, (uintptr_t)memory, theirs, ignored);
     }
     for (int step = CREATE; step < STEPS; step++) {
-        printf("slot %-6s  %5u slots, %d vCPUs running  %8.0f ns", names[step], count, vcpus,
-               ours[step]);
+        printf("slot %-6s  %5u slots, %d vCPUs running  %8.0f ns, mean %8.0f ns", names[step],
+               count, vcpus, ours[step], means[step]);
         if (theirs[step] > 0) {
             printf("   /dev/kvm %8.0f ns", theirs[step]);
         }
