@@ -11,7 +11,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"flat", cmd_flat}, {"replay", cmd_replay}, {"run", cmd_run},
-    {"show", cmd_show}, {"soft", cmd_soft},
+    {"show", cmd_show}, {"soft", cmd_soft},     {"translate", cmd_translate},
 };
 
 static int print_usage(void)
@@ -29,6 +29,7 @@ static int print_usage(void)
         "  flat     a map for programs: the flat view of each address space\n"
         "  replay   apply edits to a map: what listeners and slots are told, step by step\n"
         "  soft     run a script of slots and guest accesses on a software KVM, or on /dev/kvm\n"
+        "  translate  how a guest's virtual addresses translate, entry by entry\n"
         "\n"
         "guestmem COMMAND --help says more; guestmem(1) describes the formats.\n",
         gm_version());

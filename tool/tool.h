@@ -24,6 +24,7 @@ int cmd_replay(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_soft(int argc, char **argv);
+int cmd_translate(int argc, char **argv);
 
 /* "guestmem: ..." on stderr, one line. */
 void tool_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

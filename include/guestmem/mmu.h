@@ -1,6 +1,7 @@
 /*
  * guestmem/mmu.h - a software vCPU's way to memory: loads, stores, fetches and cmpxchg by guest
- * physical address, through a TLB whose hit path is inlined here, EPT tables, and the memory slots.
+ * physical or linear address, through a TLB whose hit path is inlined here, the guest's page tables,
+ * EPT tables, and the memory slots.
  *
  * A vCPU uses it in guest mode, between gm_mmu_enter() and gm_mmu_leave(), on one thread at a time. At
  * each instruction's boundary it looks whether somebody wants it out:
@@ -49,6 +50,12 @@ enum gm_mmu_outcome {
      * dirties hundreds of pages without one, of an access, whose instruction is then to be begun anew. */
     GM_MMU_RING_FULL,
     GM_MMU_KICKED, /* gm_mmu_kick() */
+    /* Linear addresses only. The guest's own page fault: exit->error_code, and exit->linear for CR2. */
+    GM_MMU_PAGE_FAULT,
+    /* A linear address that is not canonical, or PDPTEs with reserved bits: #GP (or #SS). */
+    GM_MMU_PROTECTION,
+    /* The entry at exit->gpa of the guest's page tables is not in memory that can be read. */
+    GM_MMU_TABLE_LOST,
 };
 
 enum gm_mmu_access {
@@ -64,6 +71,8 @@ struct gm_mmu_exit {
     gm_gpa_t gpa;
     uint32_t size_bytes; /* MMIO: 1 to 8, within one page */
     uint8_t data[8];     /* MMIO: what is written, or, filled in by the answer, what is read */
+    gm_gpa_t linear;     /* of an access by linear address: of its piece */
+    uint32_t error_code; /* PAGE_FAULT: as the processor pushes it */
     int error;           /* ERROR: a negative errno */
     uint64_t attributes; /* DENIED: GM_ATTRIBUTE_* of the page */
 };
@@ -86,8 +95,9 @@ struct gm_tlb_entry {
 /* The part of a vCPU that the inlined hit path needs. Made by gm_soft_vcpu_new(); read-only for users. */
 struct gm_mmu {
     struct gm_tlb_entry *tlb; /* GM_TLB_ENTRIES of them */
-    uint64_t tag;             /* 0 to 4094: of the present context; a flush of it takes a new one */
-    uint32_t requests;        /* atomic; not 0: somebody wants the vCPU at a boundary */
+    uint64_t tag;          /* 0 to 4094: of physical addresses; a flush of them takes a new one */
+    uint64_t view_tags[3]; /* of linear addresses, by enum gm_mmu_view */
+    uint32_t requests;     /* atomic; not 0: somebody wants the vCPU at a boundary */
 };
 
 /*
@@ -123,11 +133,11 @@ GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_resume(struct gm_mmu *mmu, uint64_t *va
 
 /* The entry's host address for an access that stays within its page, or NULL. Hot: two loads, a
  * compare and an add; an access that crosses the page's end compares as another page. */
-static inline void *gm_tlb_hit(const struct gm_mmu *mmu, gm_gpa_t address, unsigned size_bytes,
-                               enum gm_mmu_access access)
+static inline void *gm_tlb_hit(const struct gm_mmu *mmu, uint64_t tag, uint64_t address,
+                               unsigned size_bytes, enum gm_mmu_access access)
 {
     const struct gm_tlb_entry *entry = &mmu->tlb[(address >> 12) % GM_TLB_ENTRIES];
-    uint64_t key = ((address + (size_bytes - 1)) & GM_MMU_PAGE_MASK) | mmu->tag;
+    uint64_t key = ((address + (size_bytes - 1)) & GM_MMU_PAGE_MASK) | tag;
     uint64_t held = access == GM_MMU_READ    ? entry->load
                     : access == GM_MMU_WRITE ? entry->store
                                              : entry->fetch;
@@ -193,7 +203,7 @@ GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_store_slow(struct gm_mmu *mmu, gm_gpa_t
 GM_MUST_CHECK static inline enum gm_mmu_outcome gm_mmu_load(struct gm_mmu *mmu, gm_gpa_t gpa,
                                                             unsigned size_bytes, uint64_t *value)
 {
-    const void *host = gm_tlb_hit(mmu, gpa, size_bytes, GM_MMU_READ);
+    const void *host = gm_tlb_hit(mmu, mmu->tag, gpa, size_bytes, GM_MMU_READ);
 
     if (host == NULL) {
         return gm_mmu_load_slow(mmu, gpa, size_bytes, value);
@@ -205,7 +215,7 @@ GM_MUST_CHECK static inline enum gm_mmu_outcome gm_mmu_load(struct gm_mmu *mmu, 
 GM_MUST_CHECK static inline enum gm_mmu_outcome gm_mmu_store(struct gm_mmu *mmu, gm_gpa_t gpa,
                                                              unsigned size_bytes, uint64_t value)
 {
-    void *host = gm_tlb_hit(mmu, gpa, size_bytes, GM_MMU_WRITE);
+    void *host = gm_tlb_hit(mmu, mmu->tag, gpa, size_bytes, GM_MMU_WRITE);
 
     if (host == NULL) {
         return gm_mmu_store_slow(mmu, gpa, size_bytes, value);
@@ -230,7 +240,108 @@ GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_cmpxchg(struct gm_mmu *mmu, gm_gpa_t gp
                                                  unsigned size_bytes, uint64_t *expected,
                                                  uint64_t desired);
 
-/* Translations that this vCPU has cached are forgotten: of one page, or all. Context: its thread. */
+/*
+ * Linear addresses: what CR0, CR3, CR4, EFER, PKRU and CPUID say of paging. A vCPU begins with all zero: no
+ * paging, linear addresses are physical ones.
+ */
+struct gm_mmu_paging {
+    uint64_t cr0;  /* PG, WP */
+    uint64_t cr3;  /* bit 63: with PCIDs, keep the translations of this one */
+    uint64_t cr4;  /* PSE, PAE, PGE, LA57, PCIDE, SMEP, SMAP, PKE */
+    uint64_t efer; /* LMA, NXE */
+    uint32_t pkru;
+    uint8_t maxphyaddr; /* 32 to 52; 0: 52 */
+    bool has_1g_pages;
+    bool has_pse36;
+};
+
+/*
+ * Set them, as MOV to CR3 and its like do: translations that must not outlive the change are forgotten;
+ * with PAE paging the PDPTEs are loaded, and checked.
+ * Context: the vCPU's thread, in guest mode, where it stays after GM_MMU_OK.
+ * Return: GM_MMU_OK; otherwise nothing has changed: GM_MMU_PROTECTION the PDPTEs are not valid;
+ * GM_MMU_TABLE_LOST, GM_MMU_ERROR, GM_MMU_RESTART, GM_MMU_KICKED reading them.
+ */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_set_paging(struct gm_mmu *mmu,
+                                                    const struct gm_mmu_paging *paging);
+void gm_mmu_get_paging(struct gm_mmu *mmu, struct gm_mmu_paging *paging);
+
+/* Who makes a linear access: a supervisor; one with EFLAGS.AC set, whose explicit accesses SMAP lets
+ * pass; a user (CPL 3). */
+enum gm_mmu_view {
+    GM_MMU_SUPERVISOR,
+    GM_MMU_SUPERVISOR_AC,
+    GM_MMU_USER,
+};
+
+/* As gm_mmu_load(), gm_mmu_store(), gm_mmu_fetch(), gm_mmu_cmpxchg(), by linear address; all of GM_MMU_*
+ * may come out. An access that faults
+ * has set the accessed flags above the entry at which it ended. */
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_load_linear_slow(struct gm_mmu *mmu, uint64_t linear,
+                                                          unsigned size_bytes,
+                                                          enum gm_mmu_view view, uint64_t *value);
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_store_linear_slow(struct gm_mmu *mmu, uint64_t linear,
+                                                           unsigned size_bytes,
+                                                           enum gm_mmu_view view, uint64_t value);
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_fetch_linear(struct gm_mmu *mmu, uint64_t linear,
+                                                      unsigned size_bytes, enum gm_mmu_view view,
+                                                      void *bytes);
+GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_cmpxchg_linear(struct gm_mmu *mmu, uint64_t linear,
+                                                        unsigned size_bytes, enum gm_mmu_view view,
+                                                        uint64_t *expected, uint64_t desired);
+
+GM_MUST_CHECK static inline enum gm_mmu_outcome
+gm_mmu_load_linear(struct gm_mmu *mmu, uint64_t linear, unsigned size_bytes, enum gm_mmu_view view,
+                   uint64_t *value)
+{
+    const void *host = gm_tlb_hit(mmu, mmu->view_tags[view], linear, size_bytes, GM_MMU_READ);
+
+    if (host == NULL) {
+        return gm_mmu_load_linear_slow(mmu, linear, size_bytes, view, value);
+    }
+    *value = gm_mmu_host_load(host, size_bytes);
+    return GM_MMU_OK;
+}
+
+GM_MUST_CHECK static inline enum gm_mmu_outcome
+gm_mmu_store_linear(struct gm_mmu *mmu, uint64_t linear, unsigned size_bytes, enum gm_mmu_view view,
+                    uint64_t value)
+{
+    void *host = gm_tlb_hit(mmu, mmu->view_tags[view], linear, size_bytes, GM_MMU_WRITE);
+
+    if (host == NULL) {
+        return gm_mmu_store_linear_slow(mmu, linear, size_bytes, view, value);
+    }
+    gm_mmu_host_store(host, size_bytes, value);
+    return GM_MMU_OK;
+}
+
+/* INVLPG: forget the page's translations in the present context. Context: the vCPU's thread. */
+void gm_mmu_invlpg(struct gm_mmu *mmu, uint64_t linear);
+
+/*
+ * How a linear address translates, without any effect on the guest: its tables are read, no flag is set.
+ */
+#define GM_MMU_LEVELS_MAX 5
+struct gm_mmu_translation {
+    enum gm_mmu_outcome outcome; /* GM_MMU_OK, or why not */
+    gm_gpa_t gpa;                /* of the byte */
+    uint64_t page_bytes;         /* of the guest's page */
+    uint32_t error_code;         /* PAGE_FAULT */
+    bool is_writable;            /* by the tables alone: no WP, SMAP, keys */
+    bool is_for_user;
+    bool is_executable;
+    unsigned level_count; /* of the mode: 0 without paging */
+    unsigned depth;       /* entries that were read: those of levels level_count down */
+    uint64_t entries[GM_MMU_LEVELS_MAX]; /* the top level's first */
+    gm_gpa_t entry_gpas[GM_MMU_LEVELS_MAX];
+};
+/* Context: guest mode; left unless translation->outcome is GM_MMU_OK, GM_MMU_PAGE_FAULT or
+ * GM_MMU_PROTECTION. Return: translation->outcome. */
+enum gm_mmu_outcome gm_mmu_explain(struct gm_mmu *mmu, uint64_t linear, enum gm_mmu_access access,
+                                   enum gm_mmu_view view, struct gm_mmu_translation *translation);
+
+/* Translations that this vCPU has cached are forgotten: of one physical page, or all. Context: its thread. */
 void gm_mmu_flush_page(struct gm_mmu *mmu, gm_gpa_t gpa);
 void gm_mmu_flush_all(struct gm_mmu *mmu);
 

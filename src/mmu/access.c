@@ -15,34 +15,46 @@
 
 #include <errno.h>
 
-enum settled {
-    SETTLED,
-    SETTLE_AGAIN, /* guest mode was left and begun again: all parts anew */
-    ENDED,        /* out of guest mode, vcpu->exit says why */
-};
-
-void mmu_access_begin(struct mmu_vcpu *vcpu, enum gm_mmu_access kind, uint64_t gpa,
-                      unsigned size_bytes)
+static void cut_into_parts(struct access *access, uint64_t address)
 {
-    struct access *access = &vcpu->access;
     unsigned offset = 0;
 
-    access->kind = kind;
-    access->size_bytes = size_bytes;
     access->part_count = 0;
     access->is_waiting = false;
-    while (offset < size_bytes) {
+    while (offset < access->size_bytes) {
         struct access_part *part = &access->parts[access->part_count];
-        uint64_t left_in_page = PAGE_BYTES_4K - (gpa + offset) % PAGE_BYTES_4K;
-        unsigned left = size_bytes - offset;
+        uint64_t left_in_page = PAGE_BYTES_4K - (address + offset) % PAGE_BYTES_4K;
+        unsigned left = access->size_bytes - offset;
 
-        part->gpa = gpa + offset;
+        part->linear = address + offset;
+        part->gpa = address + offset;
         part->offset = offset;
         part->size_bytes = left < left_in_page ? left : (unsigned)left_in_page;
         part->refused_generation = 0;
         offset += part->size_bytes;
         access->part_count++;
     }
+}
+
+void mmu_access_begin(struct mmu_vcpu *vcpu, enum gm_mmu_access kind, uint64_t gpa,
+                      unsigned size_bytes)
+{
+    vcpu->access.kind = kind;
+    vcpu->access.is_linear = false;
+    vcpu->access.needs_gpas = false;
+    vcpu->access.size_bytes = size_bytes;
+    cut_into_parts(&vcpu->access, gpa);
+}
+
+void mmu_access_begin_linear(struct mmu_vcpu *vcpu, enum gm_mmu_access kind, enum gm_mmu_view view,
+                             uint64_t linear, unsigned size_bytes)
+{
+    vcpu->access.kind = kind;
+    vcpu->access.is_linear = true;
+    vcpu->access.needs_gpas = false;
+    vcpu->access.view = view;
+    vcpu->access.size_bytes = size_bytes;
+    cut_into_parts(&vcpu->access, linear);
 }
 
 /* Say why the access does not come to its end. Guest mode has been left. */
@@ -63,22 +75,27 @@ enum gm_mmu_outcome mmu_access_fail(struct mmu_vcpu *vcpu, int error)
     return set_exit(vcpu, GM_MMU_ERROR, 0, 0);
 }
 
-enum gm_mmu_outcome mmu_access_restart(struct mmu_vcpu *vcpu, const struct access_part *part)
+enum settled mmu_access_end(struct mmu_vcpu *vcpu, enum gm_mmu_outcome outcome,
+                            const struct access_part *part)
 {
-    return set_exit(vcpu, GM_MMU_RESTART, part->gpa, part->size_bytes);
+    gm_mmu_leave(&vcpu->face);
+    vcpu->exit.linear = part->linear;
+    (void)set_exit(vcpu, outcome, part->gpa, part->size_bytes);
+    return ENDED;
 }
 
 /* Has an earlier part come out as MMIO? Then KVM's emulator makes the access, for which all that is no
  * usable memory is MMIO; before, the processor's own fault on bad memory ends it. */
 static bool is_emulated(const struct access *access, const struct access_part *part)
 {
-    return part != access->parts && access->parts[0].kind == PART_MMIO;
+    return part == &access->parts[1] && access->parts[0].kind == PART_MMIO;
 }
 
 /* The walk found no right: KVM's side. */
-static enum settled handle_violation(struct mmu_vcpu *vcpu, struct access_part *part)
+static enum settled handle_violation(struct mmu_vcpu *vcpu, struct access_part *part,
+                                     enum gm_mmu_access kind)
 {
-    struct fault fault = {.gfn = gfn_of(part->gpa), .access = vcpu->access.kind};
+    struct fault fault = {.gfn = gfn_of(part->gpa), .access = kind};
 
     guest_leave(vcpu);
     switch (fault_handle(vcpu, &fault)) {
@@ -96,38 +113,29 @@ static enum settled handle_violation(struct mmu_vcpu *vcpu, struct access_part *
         break;
     case FAULT_DENIED:
         vcpu->exit.attributes = fault.attributes;
-        (void)set_exit(vcpu, GM_MMU_DENIED, part->gpa, part->size_bytes);
-        return ENDED;
+        return mmu_access_end(vcpu, GM_MMU_DENIED, part);
     case FAULT_ERROR:
         if (fault.error == -EFAULT && is_emulated(&vcpu->access, part)) {
             part->refused_generation = fault.generation;
             break;
         }
         vcpu->exit.error = fault.error;
-        (void)set_exit(vcpu, GM_MMU_ERROR, part->gpa, part->size_bytes);
-        return ENDED;
+        return mmu_access_end(vcpu, GM_MMU_ERROR, part);
     }
-    if (!guest_enter_again(vcpu)) {
-        (void)mmu_access_restart(vcpu, part);
-        return ENDED;
-    }
-    return SETTLE_AGAIN;
+    return guest_enter_again(vcpu) ? SETTLE_AGAIN : mmu_access_end(vcpu, GM_MMU_RESTART, part);
 }
 
-static enum settled settle_part(struct mmu_vcpu *vcpu, struct access_part *part)
+enum settled mmu_access_settle_page(struct mmu_vcpu *vcpu, struct access_part *part,
+                                    enum gm_mmu_access kind, uint64_t *rights)
 {
     struct walk walk;
 
-    part->host = gm_tlb_hit(&vcpu->face, part->gpa, part->size_bytes, vcpu->access.kind);
     part->kind = PART_MEMORY;
-    if (part->host != NULL) {
-        return SETTLED;
-    }
     if (part->refused_generation != 0 && part->refused_generation == vcpu->space_generation) {
         part->kind = PART_MMIO;
         return SETTLED;
     }
-    switch (mmu_walk(vcpu, part->gpa, vcpu->access.kind, &walk)) {
+    switch (mmu_walk(vcpu, part->gpa, kind, &walk)) {
     case WALK_OK:
         break;
     case WALK_TRACKED:
@@ -137,15 +145,41 @@ static enum settled settle_part(struct mmu_vcpu *vcpu, struct access_part *part)
         part->kind = PART_MMIO;
         return SETTLED;
     case WALK_VIOLATION:
-        return handle_violation(vcpu, part);
+        return handle_violation(vcpu, part, kind);
     }
-    tlb_fill(vcpu, part->gpa, walk.host, walk.rights);
     part->host = walk.host;
+    *rights = walk.rights;
     return SETTLED;
 }
 
-/* Pages that one access can make dirty. */
-#define DIRTIED_MAX ACCESS_PARTS_MAX
+static enum settled settle_part(struct mmu_vcpu *vcpu, struct access_part *part)
+{
+    const struct access *access = &vcpu->access;
+    uint64_t tag = access->is_linear ? vcpu->face.view_tags[access->view] : vcpu->face.tag;
+    uint64_t address = access->is_linear ? part->linear : part->gpa;
+    unsigned view_rights = EPT_RIGHTS;
+    enum settled settled = SETTLED;
+    uint64_t rights = 0;
+
+    part->host = gm_tlb_hit(&vcpu->face, tag, address, part->size_bytes, access->kind);
+    if (part->host != NULL && !(access->is_linear && access->needs_gpas)) {
+        part->kind = PART_MEMORY;
+        return SETTLED;
+    }
+    if (access->is_linear) {
+        settled = linear_translate(vcpu, part, &view_rights);
+    }
+    if (settled == SETTLED) {
+        settled = mmu_access_settle_page(vcpu, part, access->kind, &rights);
+    }
+    if (settled == SETTLED && part->kind != PART_MMIO) {
+        tlb_fill(vcpu, tag, address, part->host, rights & view_rights);
+    }
+    return settled;
+}
+
+/* Pages that one access can make dirty: its own, and the tables that it is translated by. */
+#define DIRTIED_MAX (ACCESS_PARTS_MAX * (1 + PAGING_LEVELS_MAX))
 
 enum gm_mmu_outcome mmu_access_settle(struct mmu_vcpu *vcpu)
 {
@@ -183,35 +217,47 @@ bool mmu_access_has(const struct access *access, enum part_kind kind)
     return false;
 }
 
+void mmu_access_mark_part(struct mmu_vcpu *vcpu, const struct access_part *part)
+{
+    struct gfn gfn = gfn_of(part->gpa);
+    const struct memslot *slot;
+
+    rcu_enter();
+    slot = memslots_find(kcore_slots(vcpu->mmu->core, vcpu->space), gfn);
+    if (slot != NULL && (slot->flags & MEMSLOT_LOG) != 0) {
+        guest_mark_written(vcpu, slot, gfn);
+    }
+    rcu_leave();
+}
+
+void mmu_access_tell_part(struct mmu_vcpu *vcpu, const struct access_part *part)
+{
+    /* Acquire; pairs with the release in mmu_set_tracker(). */
+    mmu_written_fn *written = atomic_load_explicit(&vcpu->mmu->written, memory_order_acquire);
+
+    if (written != NULL) {
+        written(vcpu->mmu->written_opaque, part->gpa, part->size_bytes);
+    }
+}
+
 void mmu_access_mark_tracked(struct mmu_vcpu *vcpu)
 {
     const struct access *access = &vcpu->access;
-    struct kcore *core = vcpu->mmu->core;
 
-    rcu_enter();
     for (unsigned i = 0; i < access->part_count; i++) {
-        struct gfn gfn = gfn_of(access->parts[i].gpa);
-        const struct memslot *slot;
-
         if (access->parts[i].kind == PART_TRACKED) {
-            slot = memslots_find(kcore_slots(core, vcpu->space), gfn);
-            if (slot != NULL && (slot->flags & MEMSLOT_LOG) != 0) {
-                guest_mark_written(vcpu, slot, gfn);
-            }
+            mmu_access_mark_part(vcpu, &access->parts[i]);
         }
     }
-    rcu_leave();
 }
 
 void mmu_access_tell_trackers(struct mmu_vcpu *vcpu)
 {
     const struct access *access = &vcpu->access;
-    /* Acquire; pairs with the release in mmu_set_tracker(). */
-    mmu_written_fn *written = atomic_load_explicit(&vcpu->mmu->written, memory_order_acquire);
 
     for (unsigned i = 0; i < access->part_count; i++) {
-        if (access->parts[i].kind == PART_TRACKED && written != NULL) {
-            written(vcpu->mmu->written_opaque, access->parts[i].gpa, access->parts[i].size_bytes);
+        if (access->parts[i].kind == PART_TRACKED) {
+            mmu_access_tell_part(vcpu, &access->parts[i]);
         }
     }
 }
@@ -309,23 +355,17 @@ static uint64_t word_of(const struct access *access)
     return value;
 }
 
-enum gm_mmu_outcome gm_mmu_load_slow(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
-                                     uint64_t *value)
+/* The access that has begun, a load. */
+static enum gm_mmu_outcome load(struct mmu_vcpu *vcpu, uint64_t *value)
 {
-    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
     const struct access *access = &vcpu->access;
-    enum gm_mmu_outcome outcome;
+    enum gm_mmu_outcome outcome = mmu_access_settle(vcpu);
 
-    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
-        return mmu_access_fail(vcpu, -EINVAL);
-    }
-    mmu_access_begin(vcpu, GM_MMU_READ, gpa, size_bytes);
-    outcome = mmu_access_settle(vcpu);
     if (outcome != GM_MMU_OK) {
         return outcome;
     }
     if (access->part_count == 1 && access->parts[0].kind == PART_MEMORY) {
-        *value = gm_mmu_host_load(access->parts[0].host, size_bytes);
+        *value = gm_mmu_host_load(access->parts[0].host, access->size_bytes);
         return GM_MMU_OK;
     }
     outcome = access_read(vcpu);
@@ -335,38 +375,106 @@ enum gm_mmu_outcome gm_mmu_load_slow(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned 
     return outcome;
 }
 
-enum gm_mmu_outcome gm_mmu_store_slow(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
-                                      uint64_t value)
+/* A store. */
+static enum gm_mmu_outcome store(struct mmu_vcpu *vcpu, uint64_t value)
 {
-    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
     enum gm_mmu_outcome outcome;
 
-    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
-        return mmu_access_fail(vcpu, -EINVAL);
-    }
-    mmu_access_begin(vcpu, GM_MMU_WRITE, gpa, size_bytes);
     memcpy(vcpu->access.bytes, &value, sizeof(value));
     outcome = mmu_access_settle(vcpu);
     return outcome == GM_MMU_OK ? mmu_access_write(vcpu) : outcome;
 }
 
-enum gm_mmu_outcome gm_mmu_fetch(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes, void *bytes)
+/* A fetch. */
+static enum gm_mmu_outcome fetch(struct mmu_vcpu *vcpu, void *bytes)
 {
-    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
-    enum gm_mmu_outcome outcome;
+    enum gm_mmu_outcome outcome = mmu_access_settle(vcpu);
 
-    if (size_bytes == 0 || size_bytes > ACCESS_BYTES_MAX || !vcpu->base.in_guest) {
-        return mmu_access_fail(vcpu, -EINVAL);
-    }
-    mmu_access_begin(vcpu, GM_MMU_FETCH, gpa, size_bytes);
-    outcome = mmu_access_settle(vcpu);
     if (outcome == GM_MMU_OK) {
         outcome = access_read(vcpu);
     }
     if (outcome == GM_MMU_OK) {
-        memcpy(bytes, vcpu->access.bytes, size_bytes);
+        memcpy(bytes, vcpu->access.bytes, vcpu->access.size_bytes);
     }
     return outcome;
+}
+
+enum gm_mmu_outcome gm_mmu_load_slow(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
+                                     uint64_t *value)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin(vcpu, GM_MMU_READ, gpa, size_bytes);
+    return load(vcpu, value);
+}
+
+enum gm_mmu_outcome gm_mmu_load_linear_slow(struct gm_mmu *mmu, uint64_t linear,
+                                            unsigned size_bytes, enum gm_mmu_view view,
+                                            uint64_t *value)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin_linear(vcpu, GM_MMU_READ, view, linear, size_bytes);
+    return load(vcpu, value);
+}
+
+enum gm_mmu_outcome gm_mmu_store_slow(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
+                                      uint64_t value)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin(vcpu, GM_MMU_WRITE, gpa, size_bytes);
+    return store(vcpu, value);
+}
+
+enum gm_mmu_outcome gm_mmu_store_linear_slow(struct gm_mmu *mmu, uint64_t linear,
+                                             unsigned size_bytes, enum gm_mmu_view view,
+                                             uint64_t value)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_word(size_bytes) || !vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin_linear(vcpu, GM_MMU_WRITE, view, linear, size_bytes);
+    return store(vcpu, value);
+}
+
+static bool is_fetch(const struct mmu_vcpu *vcpu, unsigned size_bytes)
+{
+    return size_bytes != 0 && size_bytes <= ACCESS_BYTES_MAX && vcpu->base.in_guest;
+}
+
+enum gm_mmu_outcome gm_mmu_fetch(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes, void *bytes)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_fetch(vcpu, size_bytes)) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin(vcpu, GM_MMU_FETCH, gpa, size_bytes);
+    return fetch(vcpu, bytes);
+}
+
+enum gm_mmu_outcome gm_mmu_fetch_linear(struct gm_mmu *mmu, uint64_t linear, unsigned size_bytes,
+                                        enum gm_mmu_view view, void *bytes)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_fetch(vcpu, size_bytes)) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin_linear(vcpu, GM_MMU_FETCH, view, linear, size_bytes);
+    return fetch(vcpu, bytes);
 }
 
 enum gm_mmu_outcome gm_mmu_resume(struct gm_mmu *mmu, uint64_t *value)

@@ -8,8 +8,7 @@
 
 #include <errno.h>
 
-/* Aligned, in memory. *expected gets what was there. */
-static void exchange_aligned(void *host, unsigned size_bytes, uint64_t *expected, uint64_t desired)
+void mmu_exchange_aligned(void *host, unsigned size_bytes, uint64_t *expected, uint64_t desired)
 {
     uint8_t byte = (uint8_t)*expected;
     uint16_t half = (uint16_t)*expected;
@@ -102,20 +101,15 @@ static bool exchange_held(struct mmu_vcpu *vcpu, uint64_t *expected, uint64_t de
     return done;
 }
 
-enum gm_mmu_outcome gm_mmu_cmpxchg(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
-                                   uint64_t *expected, uint64_t desired)
+/* The access that has begun, a write of @desired. */
+static enum gm_mmu_outcome exchange(struct mmu_vcpu *vcpu, uint64_t *expected, uint64_t desired)
 {
-    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
     struct access *access = &vcpu->access;
-    bool is_aligned = (gpa & (size_bytes - 1)) == 0;
+    bool is_aligned = (access->parts[0].linear & (access->size_bytes - 1)) == 0;
     enum gm_mmu_outcome outcome;
 
-    if (size_bytes == 0 || size_bytes > 8 || (size_bytes & (size_bytes - 1)) != 0 ||
-        !vcpu->base.in_guest) {
-        return mmu_access_fail(vcpu, -EINVAL);
-    }
-    mmu_access_begin(vcpu, GM_MMU_WRITE, gpa, size_bytes);
     memcpy(access->bytes, &desired, sizeof(desired));
+    access->needs_gpas = !is_aligned;
     for (;;) {
         outcome = mmu_access_settle(vcpu);
         if (outcome != GM_MMU_OK) {
@@ -133,10 +127,11 @@ enum gm_mmu_outcome gm_mmu_cmpxchg(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned si
             return GM_MMU_OK;
         }
         if (!guest_enter_again(vcpu)) {
-            return mmu_access_restart(vcpu, access->parts);
+            (void)mmu_access_end(vcpu, GM_MMU_RESTART, access->parts);
+            return GM_MMU_RESTART;
         }
     }
-    exchange_aligned(access->parts[0].host, size_bytes, expected, desired);
+    mmu_exchange_aligned(access->parts[0].host, access->size_bytes, expected, desired);
     if (access->parts[0].kind == PART_TRACKED) {
         mmu_access_mark_tracked(vcpu);
         guest_leave(vcpu);
@@ -144,4 +139,35 @@ enum gm_mmu_outcome gm_mmu_cmpxchg(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned si
         guest_enter_at_boundary(vcpu);
     }
     return GM_MMU_OK;
+}
+
+static bool is_word(const struct mmu_vcpu *vcpu, unsigned size_bytes)
+{
+    return size_bytes != 0 && size_bytes <= 8 && (size_bytes & (size_bytes - 1)) == 0 &&
+           vcpu->base.in_guest;
+}
+
+enum gm_mmu_outcome gm_mmu_cmpxchg(struct gm_mmu *mmu, gm_gpa_t gpa, unsigned size_bytes,
+                                   uint64_t *expected, uint64_t desired)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_word(vcpu, size_bytes)) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin(vcpu, GM_MMU_WRITE, gpa, size_bytes);
+    return exchange(vcpu, expected, desired);
+}
+
+enum gm_mmu_outcome gm_mmu_cmpxchg_linear(struct gm_mmu *mmu, uint64_t linear, unsigned size_bytes,
+                                          enum gm_mmu_view view, uint64_t *expected,
+                                          uint64_t desired)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    if (!is_word(vcpu, size_bytes)) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    mmu_access_begin_linear(vcpu, GM_MMU_WRITE, view, linear, size_bytes);
+    return exchange(vcpu, expected, desired);
 }

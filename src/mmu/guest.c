@@ -149,4 +149,5 @@ void gm_mmu_flush_all(struct gm_mmu *mmu)
     for (unsigned space = 0; space < KCORE_SPACES; space++) {
         tlb_flush_space(vcpu, space);
     }
+    tlb_flush_linear(vcpu);
 }

@@ -98,6 +98,7 @@ int mmu_vcpu_init(struct mmu_vcpu *vcpu, struct mmu *mmu, unsigned id)
 
     memset(vcpu, 0, sizeof(*vcpu));
     vcpu->mmu = mmu;
+    linear_init(&vcpu->linear);
     rc = tlb_init(vcpu);
     if (rc != 0) {
         return rc;
@@ -181,6 +182,6 @@ int mmu_vcpu_set_space(struct mmu_vcpu *vcpu, unsigned space)
         return -EINVAL;
     }
     vcpu->space = space;
-    vcpu->face.tag = vcpu->tags[space];
+    tlb_flush_linear(vcpu); /* contexts are of one space; the new tags are published with it */
     return 0;
 }

@@ -27,6 +27,7 @@
 #include "kcore/vcpu.h"
 #include "mmu/entry.h"
 #include "mmu/flush.h"
+#include "mmu/linear.h"
 #include "mmu/tables.h"
 
 #include <guestmem/mmu.h>
@@ -113,6 +114,7 @@ enum part_kind {
     PART_MMIO,
 };
 struct access_part {
+    uint64_t linear; /* of an access by linear address */
     uint64_t gpa;
     unsigned offset; /* in the access */
     unsigned size_bytes;
@@ -123,6 +125,10 @@ struct access_part {
 };
 struct access {
     enum gm_mmu_access kind;
+    bool is_linear;
+    enum gm_mmu_view view; /* of a linear one */
+    /* Parts' physical addresses are wanted, which a TLB hit of a linear address does not tell. */
+    bool needs_gpas;
     unsigned size_bytes;
     unsigned part_count;
     bool is_waiting;       /* for gm_mmu_resume() ... */
@@ -146,9 +152,10 @@ struct mmu_vcpu {
     /* The slots' newest generation at the last boundary: an instruction sees no other. */
     uint64_t boundary_generation;
     uint64_t flush_done;         /* position in the VM's flush log */
-    unsigned tags[KCORE_SPACES]; /* of its TLB, for each space */
-    unsigned tag_count;          /* handed out since all entries were cleared */
-    uint32_t log_count;          /* of the log buffer: frames it made dirty, not yet reported */
+    unsigned tags[KCORE_SPACES]; /* of its TLB, for each space's physical addresses */
+    struct linear linear;
+    unsigned tag_count;   /* handed out since all entries were cleared */
+    uint32_t log_count;   /* of the log buffer: frames it made dirty, not yet reported */
     uint64_t *log_buffer; /* MMU_LOG_ENTRIES frames; NULL: writes are noticed by protection */
     struct access access; /* the one under way; gm_mmu_resume() goes on with it */
     struct gm_mmu_exit exit;

@@ -8,15 +8,52 @@
 /* A flush of more pages than this takes a new tag instead of looking at each. */
 #define PAGES_ONE_BY_ONE 64u
 
+static void forget(struct gm_tlb_entry *entry)
+{
+    entry->load = GM_TLB_NONE;
+    entry->store = GM_TLB_NONE;
+    entry->fetch = GM_TLB_NONE;
+}
+
+void tlb_publish_tags(struct mmu_vcpu *vcpu)
+{
+    const struct linear *linear = &vcpu->linear;
+
+    vcpu->face.tag = vcpu->tags[vcpu->space];
+    for (unsigned view = 0; view < LINEAR_VIEWS; view++) {
+        vcpu->face.view_tags[view] = linear->contexts[linear->current].tags[view];
+    }
+}
+
+/* No entry is left: tags begin anew, and other contexts than the present one are not kept. */
 static void clear_all(struct mmu_vcpu *vcpu)
 {
+    struct linear *linear = &vcpu->linear;
+
     for (unsigned i = 0; i < GM_TLB_ENTRIES; i++) {
-        vcpu->face.tlb[i] = (struct gm_tlb_entry){GM_TLB_NONE, GM_TLB_NONE, GM_TLB_NONE, 0};
+        forget(&vcpu->face.tlb[i]);
     }
     vcpu->tag_count = 0;
     for (unsigned space = 0; space < KCORE_SPACES; space++) {
         vcpu->tags[space] = vcpu->tag_count++;
     }
+    for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
+        linear->contexts[i].is_kept = i == linear->current;
+    }
+    for (unsigned view = 0; view < LINEAR_VIEWS; view++) {
+        linear->contexts[linear->current].tags[view] = vcpu->tag_count++;
+    }
+    tlb_publish_tags(vcpu);
+}
+
+/* Are there as many tags left? Otherwise all entries are cleared, and no new tag is needed. */
+static bool has_tags(struct mmu_vcpu *vcpu, unsigned count)
+{
+    if (vcpu->tag_count + count <= TLB_TAGS) {
+        return true;
+    }
+    clear_all(vcpu);
+    return false;
 }
 
 int tlb_init(struct mmu_vcpu *vcpu)
@@ -26,7 +63,6 @@ int tlb_init(struct mmu_vcpu *vcpu)
         return -ENOMEM;
     }
     clear_all(vcpu);
-    vcpu->face.tag = vcpu->tags[vcpu->space];
     return 0;
 }
 
@@ -35,12 +71,13 @@ void tlb_fini(struct mmu_vcpu *vcpu)
     mem_free(&vcpu->mmu->allocator, vcpu->face.tlb);
 }
 
-void tlb_fill(struct mmu_vcpu *vcpu, uint64_t gpa, const void *host, uint64_t rights)
+void tlb_fill(struct mmu_vcpu *vcpu, uint64_t tag, uint64_t address, const void *host,
+              uint64_t rights)
 {
-    uint64_t page = align_down(gpa, PAGE_BYTES_4K);
-    uint64_t key = page | vcpu->face.tag;
+    uint64_t page = align_down(address, PAGE_BYTES_4K);
+    uint64_t key = page | tag;
 
-    vcpu->face.tlb[(gpa >> PAGE_SHIFT_4K) % GM_TLB_ENTRIES] = (struct gm_tlb_entry){
+    vcpu->face.tlb[(address >> PAGE_SHIFT_4K) % GM_TLB_ENTRIES] = (struct gm_tlb_entry){
         .load = (rights & EPT_READ) != 0 ? key : GM_TLB_NONE,
         .store = (rights & EPT_WRITE) != 0 ? key : GM_TLB_NONE,
         .fetch = (rights & EPT_EXECUTE) != 0 ? key : GM_TLB_NONE,
@@ -50,30 +87,59 @@ void tlb_fill(struct mmu_vcpu *vcpu, uint64_t gpa, const void *host, uint64_t ri
 
 void tlb_flush_space(struct mmu_vcpu *vcpu, unsigned space)
 {
-    if (vcpu->tag_count == TLB_TAGS) {
-        clear_all(vcpu);
-    } else {
+    if (has_tags(vcpu, 1)) {
         vcpu->tags[space] = vcpu->tag_count++;
+        tlb_publish_tags(vcpu);
     }
-    vcpu->face.tag = vcpu->tags[vcpu->space];
+}
+
+static void flush_entry(struct mmu_vcpu *vcpu, uint64_t page, uint64_t tag)
+{
+    struct gm_tlb_entry *entry = &vcpu->face.tlb[(page >> PAGE_SHIFT_4K) % GM_TLB_ENTRIES];
+    uint64_t key = page | tag;
+
+    if (entry->load == key || entry->store == key || entry->fetch == key) {
+        forget(entry);
+    }
 }
 
 void tlb_flush_page(struct mmu_vcpu *vcpu, unsigned space, struct gfn gfn)
 {
-    struct gm_tlb_entry *entry = &vcpu->face.tlb[gfn.value % GM_TLB_ENTRIES];
-    uint64_t key = gpa_of_gfn(gfn) | vcpu->tags[space];
+    flush_entry(vcpu, gpa_of_gfn(gfn), vcpu->tags[space]);
+}
 
-    if (entry->load == key || entry->store == key || entry->fetch == key) {
-        entry->load = GM_TLB_NONE;
-        entry->store = GM_TLB_NONE;
-        entry->fetch = GM_TLB_NONE;
+void tlb_flush_linear_page(struct mmu_vcpu *vcpu, uint64_t linear)
+{
+    for (unsigned view = 0; view < LINEAR_VIEWS; view++) {
+        flush_entry(vcpu, align_down(linear, PAGE_BYTES_4K), vcpu->face.view_tags[view]);
     }
+}
+
+void tlb_flush_context(struct mmu_vcpu *vcpu)
+{
+    struct linear_context *context = &vcpu->linear.contexts[vcpu->linear.current];
+
+    if (has_tags(vcpu, LINEAR_VIEWS)) {
+        for (unsigned view = 0; view < LINEAR_VIEWS; view++) {
+            context->tags[view] = vcpu->tag_count++;
+        }
+        tlb_publish_tags(vcpu);
+    }
+}
+
+void tlb_flush_linear(struct mmu_vcpu *vcpu)
+{
+    for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
+        vcpu->linear.contexts[i].is_kept = i == vcpu->linear.current;
+    }
+    tlb_flush_context(vcpu);
 }
 
 void tlb_replay(struct mmu_vcpu *vcpu)
 {
     struct flush_record records[FLUSH_RECORDS];
     int count = flush_read(&vcpu->mmu->flush_log, &vcpu->flush_done, records);
+    bool is_mine = count < 0;
 
     if (count < 0) {
         for (unsigned space = 0; space < KCORE_SPACES; space++) {
@@ -83,6 +149,7 @@ void tlb_replay(struct mmu_vcpu *vcpu)
     for (int i = 0; i < count; i++) {
         const struct flush_record *record = &records[i];
 
+        is_mine = is_mine || record->space == vcpu->space;
         if (record->page_count > PAGES_ONE_BY_ONE) {
             tlb_flush_space(vcpu, record->space);
             continue;
@@ -90,5 +157,8 @@ void tlb_replay(struct mmu_vcpu *vcpu)
         for (uint64_t page = 0; page < record->page_count; page++) {
             tlb_flush_page(vcpu, record->space, (struct gfn){record->first + page});
         }
+    }
+    if (is_mine) {
+        tlb_flush_linear(vcpu);
     }
 }

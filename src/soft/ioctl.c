@@ -71,5 +71,12 @@ long gm_soft_vm_ioctl(struct gm_soft *soft, unsigned long request, unsigned long
 
 long gm_soft_vcpu_ioctl(struct gm_soft_vcpu *vcpu, unsigned long request, unsigned long argument)
 {
-    return request == KVM_PRE_FAULT_MEMORY ? ioctl_pre_fault(vcpu, argument) : -EINVAL;
+    switch (request) {
+    case KVM_PRE_FAULT_MEMORY:
+        return ioctl_pre_fault(vcpu, argument);
+    case KVM_TRANSLATE:
+        return ioctl_translate(vcpu, argument);
+    default:
+        return -EINVAL;
+    }
 }

@@ -13,6 +13,7 @@ long ioctl_set_region2(struct gm_soft *soft, uint64_t argument);
 long ioctl_set_attributes(struct gm_soft *soft, uint64_t argument);
 long ioctl_create_guest_memfd(struct gm_soft *soft, uint64_t argument);
 long ioctl_set_identity(struct gm_soft *soft, uint64_t argument);
+long ioctl_translate(struct gm_soft_vcpu *vcpu, uint64_t argument);
 long ioctl_pre_fault(struct gm_soft_vcpu *vcpu, uint64_t argument);
 
 /* ioctl_log.c */

@@ -6,6 +6,7 @@
  */
 #include "base/addr.h"
 #include "kcore/attributes.h"
+#include "mmu/guest.h"
 #include "soft/ioctl.h"
 #include "soft/soft.h"
 #include "soft/usercopy.h"
@@ -145,6 +146,27 @@ long ioctl_set_identity(struct gm_soft *soft, uint64_t argument)
     }
     lock_drop(&soft->lock);
     return rc;
+}
+
+/* As the system sees it: a supervisor's read. Linux says "writeable" and "not the user's" of every page. */
+long ioctl_translate(struct gm_soft_vcpu *vcpu, uint64_t argument)
+{
+    struct gm_mmu_translation translation;
+    struct kvm_translation wanted;
+    int rc = usercopy_from(&wanted, argument, sizeof(wanted));
+
+    if (rc != 0) {
+        return rc;
+    }
+    guest_enter_at_boundary(&vcpu->mmu);
+    (void)gm_mmu_explain(&vcpu->mmu.face, wanted.linear_address, GM_MMU_READ, GM_MMU_SUPERVISOR_AC,
+                         &translation);
+    gm_mmu_leave(&vcpu->mmu.face);
+    wanted.valid = translation.outcome == GM_MMU_OK;
+    wanted.physical_address = wanted.valid ? translation.gpa : UINT64_MAX;
+    wanted.writeable = 1;
+    wanted.usermode = 0;
+    return usercopy_to(argument, &wanted, sizeof(wanted));
 }
 
 /* What was done counts, even if the rest cannot be: the next call will say why. */

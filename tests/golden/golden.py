@@ -3,7 +3,7 @@
 
     golden.py SUITE TOOL DATA
 
-SUITE is corpus, replay, input, show, faults, random or costs; TOOL the guestmem binary; DATA the folder tests/data. Ends with
+SUITE is corpus, replay, input, show, faults, random, costs or translate; TOOL the guestmem binary; DATA the folder tests/data. Ends with
 the lines that scripts/run-tests counts.
 """
 import json
@@ -532,6 +532,91 @@ def suite_costs():
     few, many = stats_of(8), stats_of(500)
     check("costs_of_a_toggled_bar_do_not_grow_with_the_map", few == many and len(few) == 6, f"{few} {many}")
     check("costs_render_one_view", all(line.startswith("stats rendered-views 1 ") for line in few), repr(few))
+
+
+# ---- translate: a machine with page tables of 4 levels, made here ----
+
+TRANSLATE_MAP = """region 0 0 10000000000000000 0 E system
+region 1 0 100000 0 ETM ram
+region 2 fffff000 1000 0 ETMo rom
+sub 0 1
+sub 0 2
+as 0 memory
+"""
+
+
+def translate_image():
+    """PML4 at 1000, PDPT 2000, PD 3000, PT 4000; linear 5000 is GPA 7123's page, and so on."""
+    image = bytearray(0x9000)
+
+    def put(at, value):
+        image[at:at + 8] = value.to_bytes(8, "little")
+
+    put(0x1000, 0x2003 | 4)
+    put(0x2000, 0x3003 | 4)
+    put(0x2008, 0xc0000083)               # 1 GiB, supervisor's
+    put(0x3000, 0x4003 | 4)
+    put(0x4000 + 5 * 8, 0x7001 | 4 | 1 << 63)  # read-only, user, no-execute
+    put(0x4000 + 6 * 8, 0xfffff001)           # the ROM
+    put(0x4000 + 7 * 8, 0xabc00003)           # nothing there
+    put(0x1008, 0x40000003)                    # a table beyond the image
+    return bytes(image)
+
+
+def suite_translate():
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        machine = os.path.join(folder, "map")
+        memory = os.path.join(folder, "image")
+        with open(machine, "w", encoding="utf-8") as file:
+            file.write(TRANSLATE_MAP)
+        with open(memory, "wb") as file:
+            file.write(translate_image())
+        common = ["translate", "--map", machine, "--memory", memory, "--cr3", "1000"]
+
+        code, out, err = run(common + ["5123"])
+        wanted = """5123  supervisor read: translates
+  level 4  entry 0000000000002007 at 1000  P W U
+  level 3  entry 0000000000003007 at 2000  P W U
+  level 2  entry 0000000000004007 at 3000  P W U
+  level 1  entry 8000000000007005 at 4028  P U NX
+  GPA      7123  page of 1000  read-only, user, no-execute
+  region   ram + 7123
+  slot     0  GPA 0  size 9000
+"""
+        check("page", (code, out, err) == (0, wanted, ""), first_difference(out, wanted) + err)
+
+        code, out, _ = run(common + ["--write", "5123", "--user"])
+        check("fault", code == 4 and "  error    7  P W U   CR2 5123\n" in out, out)
+        code, out, _ = run(common + ["--fetch", "0x5123"])
+        check("fetch", code == 4 and "  error    11  P I   CR2 5123\n" in out, out)
+        code, out, _ = run(common + ["40001234"])
+        check("large", code == 0 and "GPA      c0001234  page of 40000000" in out and "region   none" in out, out)
+        code, out, _ = run(common + ["6008", "7000"])
+        check("rom", code == 0 and "region   rom + 8\n" in out and out.count("slot     none") == 1, out)
+        code, out, _ = run(common + ["8000000000"])
+        check("lost", code == 4 and "a table lies where no memory is" in out, out)
+        code, out, _ = run(common + ["800000000000"])
+        check("canonical", code == 4 and "not canonical" in out, out)
+        code, out, _ = run(common + ["--mode", "none", "7123"])
+        check("no-paging", code == 0 and "GPA      7123  page of 1000  writable, user, executable" in out, out)
+        code, out, _ = run(common + ["--host", "5123"])
+        check("host", code == 0 and "  HVA      " in out and "  HPA      " in out, out)
+        code, out, _ = run(common + ["--json", "5123", "9123"])
+        document = json.loads(out)
+        check("json", code == 4 and document[0]["gpa"] == "0x7123" and document[0]["region"] == "ram"
+              and document[1]["error_code"] == 0 and len(document[0]["entries"]) == 4, out)
+        for name, arguments in {
+                "no-address": common, "no-cr3": common[:5] + ["5000"], "bad-number": common + ["xyz"],
+                "bad-mode": common + ["--mode", "6", "0"], "bad-option": common + ["--nonsense", "0"],
+                "no-image": ["translate", "--map", machine, "--memory", folder + "/none", "--cr3", "0", "0"],
+                "image-is-folder": ["translate", "--map", machine, "--memory", folder, "--cr3", "0", "0"],
+                "no-space": common + ["--as", "other", "0"], "phys": common + ["--maxphyaddr", "53", "0"]}.items():
+            code, out, err = run(arguments)
+            check(name, code == 2 and out == "" and err.count("\n") == 1, f"{code} {out!r} {err!r}")
+        code, out, _ = run(["translate", "--help"])
+        check("help", code == 0 and out.startswith("Usage: guestmem translate"), out)
 
 
 def main():

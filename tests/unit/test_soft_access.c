@@ -181,12 +181,12 @@ static void flush_of_the_vcpus_own_forgets_and_finds_again(void **state)
     *rig_word(&rig, PAGE) = 6;
     assert_int_equal(gm_mmu_enter(rig.mmu), GM_MMU_OK);
     assert_int_equal(gm_mmu_load(rig.mmu, PAGE, 8, &value), GM_MMU_OK);
-    assert_non_null(gm_tlb_hit(rig.mmu, PAGE, 8, GM_MMU_READ));
+    assert_non_null(gm_tlb_hit(rig.mmu, rig.mmu->tag, PAGE, 8, GM_MMU_READ));
     gm_mmu_flush_page(rig.mmu, PAGE);
-    assert_null(gm_tlb_hit(rig.mmu, PAGE, 8, GM_MMU_READ));
+    assert_null(gm_tlb_hit(rig.mmu, rig.mmu->tag, PAGE, 8, GM_MMU_READ));
     assert_int_equal(gm_mmu_load(rig.mmu, PAGE, 8, &value), GM_MMU_OK);
     gm_mmu_flush_all(rig.mmu);
-    assert_null(gm_tlb_hit(rig.mmu, PAGE, 8, GM_MMU_READ));
+    assert_null(gm_tlb_hit(rig.mmu, rig.mmu->tag, PAGE, 8, GM_MMU_READ));
     assert_int_equal(gm_mmu_load(rig.mmu, PAGE, 8, &value), GM_MMU_OK);
     gm_mmu_leave(rig.mmu);
     assert_int_equal(value, 6);

@@ -1,0 +1,368 @@
+/*
+ * mmu/linear.c - linear addresses: contexts, and the guest's tables as the walker reads them.
+ *
+ * Entries of the guest's tables are read as the processor reads them: through EPT, in guest mode. With EPT's
+ * accessed and dirty flags each such read counts as a write (Intel SDM 3C, "Accessed and Dirty Flags for EPT"),
+ * but for tables in read-only memory, whose flags are only read: there KVM's emulator would help out.
+ */
+#include "mmu/linear.h"
+
+#include "mmu/access.h"
+#include "mmu/guest.h"
+#include "mmu/tlb.h"
+#include "mmu/walk.h"
+
+#include <errno.h>
+
+#define CR3_KEEP (UINT64_C(1) << 63) /* with PCIDs: this context's translations may be kept */
+#define CR3_PAE_TABLE UINT64_C(0xffffffe0)
+#define CR4_PCIDE (UINT64_C(1) << 17)
+#define MAXPHYADDR_DEFAULT 52u
+
+static void compute(struct linear *linear, const struct gm_mmu_paging *registers)
+{
+    const struct paging_state state = {
+        .cr0 = registers->cr0,
+        .cr3 = registers->cr3 & ~CR3_KEEP,
+        .cr4 = registers->cr4,
+        .efer = registers->efer,
+        .pkru = registers->pkru,
+        .maxphyaddr = registers->maxphyaddr != 0 ? registers->maxphyaddr : MAXPHYADDR_DEFAULT,
+        .has_1g_pages = registers->has_1g_pages,
+        .has_pse36 = registers->has_pse36,
+    };
+
+    linear->registers = *registers;
+    paging_compute(&linear->paging, &state);
+}
+
+void linear_init(struct linear *linear)
+{
+    const struct gm_mmu_paging off = {0};
+
+    compute(linear, &off);
+    linear->contexts[0].is_kept = true;
+}
+
+/* The guest's tables, for one walk. */
+struct tables_view {
+    struct mmu_vcpu *vcpu;
+    bool is_passive;      /* nothing of the guest is written, nor marked */
+    enum settled settled; /* why the walk stopped */
+};
+
+/* Remember that the entry's page is read-only, so that the next try only reads. */
+static void note_refusal(struct linear *linear, const struct access_part *part)
+{
+    if (part->refused_generation == 0) {
+        return;
+    }
+    if (linear->refused_generation != part->refused_generation) {
+        linear->refused_generation = part->refused_generation;
+        linear->refused_count = 0;
+    }
+    linear->refused_gpas[linear->refused_count % LINEAR_REFUSED_MAX] =
+        align_down(part->gpa, PAGE_BYTES_4K);
+    linear->refused_count++;
+}
+
+static bool is_refused(const struct mmu_vcpu *vcpu, uint64_t gpa)
+{
+    const struct linear *linear = &vcpu->linear;
+
+    if (linear->refused_generation != vcpu->space_generation) {
+        return false;
+    }
+    for (unsigned i = 0; i < LINEAR_REFUSED_MAX && i < linear->refused_count; i++) {
+        if (linear->refused_gpas[i] == align_down(gpa, PAGE_BYTES_4K)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The host address of an entry; NULL: the walk stops. *kind: of the page, PART_TRACKED to be told of. */
+static uint8_t *entry_host(struct tables_view *view, uint64_t gpa, enum gm_mmu_access access,
+                           enum part_kind *kind)
+{
+    struct mmu_vcpu *vcpu = view->vcpu;
+    struct access_part part = {.gpa = gpa, .size_bytes = 4};
+    uint64_t rights = 0;
+
+    part.host = gm_tlb_hit(&vcpu->face, vcpu->face.tag, gpa, 4, access);
+    *kind = PART_MEMORY;
+    if (part.host != NULL) {
+        return part.host;
+    }
+    view->settled = mmu_access_settle_page(vcpu, &part, access, &rights);
+    note_refusal(&vcpu->linear, &part);
+    if (view->settled != SETTLED) {
+        return NULL;
+    }
+    if (part.kind == PART_MMIO) {
+        view->settled = mmu_access_end(vcpu, GM_MMU_TABLE_LOST, &part);
+        return NULL;
+    }
+    tlb_fill(vcpu, vcpu->face.tag, gpa, part.host, rights);
+    *kind = part.kind;
+    return part.host;
+}
+
+static enum guestmem_result table_load(void *opaque, uint64_t gpa, unsigned size_bytes,
+                                       uint64_t *value)
+{
+    struct tables_view *view = opaque;
+    bool reads_only = view->is_passive || is_refused(view->vcpu, gpa);
+    enum part_kind kind;
+    const uint8_t *host = entry_host(view, gpa, reads_only ? GM_MMU_READ : GM_MMU_WRITE, &kind);
+
+    if (host == NULL) {
+        return GUESTMEM_STOP;
+    }
+    *value = gm_mmu_host_load(host, size_bytes);
+    return GUESTMEM_OK;
+}
+
+/* An entry of a tracked page was written: mark it, and tell, which takes leaving guest mode. */
+static void tell_of_entry(struct tables_view *view, uint64_t gpa, unsigned size_bytes)
+{
+    struct mmu_vcpu *vcpu = view->vcpu;
+    const struct access_part part = {.gpa = gpa, .size_bytes = size_bytes, .kind = PART_TRACKED};
+
+    mmu_access_mark_part(vcpu, &part);
+    guest_leave(vcpu);
+    mmu_access_tell_part(vcpu, &part);
+    view->settled =
+        guest_enter_again(vcpu) ? SETTLE_AGAIN : mmu_access_end(vcpu, GM_MMU_RESTART, &part);
+}
+
+static enum guestmem_result table_replace(void *opaque, uint64_t gpa, unsigned size_bytes,
+                                          uint64_t expected, uint64_t value)
+{
+    struct tables_view *view = opaque;
+    uint64_t seen = expected;
+    enum part_kind kind;
+    uint8_t *host;
+
+    if (is_refused(view->vcpu, gpa)) {
+        return GUESTMEM_OK; /* nobody can set flags there */
+    }
+    host = entry_host(view, gpa, GM_MMU_WRITE, &kind);
+    if (host == NULL) {
+        return GUESTMEM_STOP;
+    }
+    mmu_exchange_aligned(host, size_bytes, &seen, value);
+    if (seen != expected) {
+        return GUESTMEM_AGAIN;
+    }
+    if (kind == PART_TRACKED) {
+        tell_of_entry(view, gpa, size_bytes);
+        return GUESTMEM_STOP;
+    }
+    return GUESTMEM_OK;
+}
+
+static unsigned access_flags(enum gm_mmu_access kind, enum gm_mmu_view view)
+{
+    unsigned flags = 0;
+
+    flags |= kind == GM_MMU_WRITE ? PAGING_WRITE : 0;
+    flags |= kind == GM_MMU_FETCH ? PAGING_FETCH : 0;
+    flags |= view == GM_MMU_USER ? PAGING_USER : 0;
+    flags |= view == GM_MMU_SUPERVISOR_AC ? PAGING_AC : 0;
+    return flags;
+}
+
+/* What a view may do with a page, as EPT_ rights: for its TLB entry. Writes only once the page is dirty. */
+static unsigned rights_of_view(const struct paging *paging, const struct guestwalk *walk,
+                               enum gm_mmu_view view)
+{
+    unsigned rights = 0;
+
+    if (paging_refusal(paging, access_flags(GM_MMU_READ, view), walk->rights, walk->key) == 0) {
+        rights |= EPT_READ;
+    }
+    if (paging_refusal(paging, access_flags(GM_MMU_FETCH, view), walk->rights, walk->key) == 0) {
+        rights |= EPT_EXECUTE;
+    }
+    if (walk->is_dirty &&
+        paging_refusal(paging, access_flags(GM_MMU_WRITE, view), walk->rights, walk->key) == 0) {
+        rights |= EPT_WRITE;
+    }
+    return rights;
+}
+
+enum settled linear_translate(struct mmu_vcpu *vcpu, struct access_part *part, unsigned *rights)
+{
+    const struct access *access = &vcpu->access;
+    const struct paging *paging = &vcpu->linear.paging;
+    struct tables_view view = {.vcpu = vcpu, .settled = SETTLED};
+    const struct guestmem memory = {table_load, table_replace, &view};
+    const struct guestwalk_request request = {
+        part->linear, access_flags(access->kind, access->view), GUESTWALK_SET_FLAGS};
+    struct guestwalk walk;
+
+    if (!paging_is_canonical(paging, part->linear)) {
+        return mmu_access_end(vcpu, GM_MMU_PROTECTION, part);
+    }
+    switch (guest_walk(paging, &memory, &request, &walk)) {
+    case GUESTWALK_OK:
+        part->gpa = walk.gpa;
+        *rights = rights_of_view(paging, &walk, access->view);
+        break;
+    case GUESTWALK_FAULT:
+        vcpu->exit.error_code = walk.error_code;
+        return mmu_access_end(vcpu, GM_MMU_PAGE_FAULT, part);
+    case GUESTWALK_STOP:
+        return view.settled;
+    }
+    return SETTLED;
+}
+
+/* PAE: the four entries that CR3 leads to. Not GM_MMU_OK: guest mode has been left. */
+static enum gm_mmu_outcome load_pdptes(struct mmu_vcpu *vcpu, struct paging *paging, uint64_t cr3)
+{
+    const struct access_part nowhere = {.linear = cr3, .gpa = cr3 & CR3_PAE_TABLE};
+
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t gpa = (cr3 & CR3_PAE_TABLE) + i * sizeof(paging->pdptes[0]);
+        enum gm_mmu_outcome outcome = gm_mmu_load(&vcpu->face, gpa, 8, &paging->pdptes[i]);
+
+        if (outcome == GM_MMU_MMIO) {
+            vcpu->access.is_waiting = false;
+            vcpu->exit.outcome = GM_MMU_TABLE_LOST;
+            return GM_MMU_TABLE_LOST;
+        }
+        if (outcome != GM_MMU_OK) {
+            return outcome;
+        }
+    }
+    if (!paging_pdptes_are_valid(paging, paging->pdptes)) {
+        (void)mmu_access_end(vcpu, GM_MMU_PROTECTION, &nowhere);
+        return GM_MMU_PROTECTION;
+    }
+    return GM_MMU_OK;
+}
+
+/* Do the same tables translate in the same way by both? Then contexts may be kept. */
+static bool is_same_mode(const struct gm_mmu_paging *a, const struct gm_mmu_paging *b)
+{
+    return a->cr0 == b->cr0 && a->cr4 == b->cr4 && a->efer == b->efer && a->pkru == b->pkru &&
+           a->maxphyaddr == b->maxphyaddr && a->has_1g_pages == b->has_1g_pages &&
+           a->has_pse36 == b->has_pse36;
+}
+
+/* The context of @cr3 becomes the present one. Return: was it kept? */
+static bool switch_context(struct linear *linear, uint64_t cr3)
+{
+    for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
+        if (linear->contexts[i].is_kept && linear->contexts[i].cr3 == cr3) {
+            linear->current = i;
+            return true;
+        }
+    }
+    linear->newest = (linear->newest + 1) % LINEAR_CONTEXTS;
+    if (linear->newest == linear->current) {
+        linear->newest = (linear->newest + 1) % LINEAR_CONTEXTS;
+    }
+    linear->current = linear->newest;
+    linear->contexts[linear->current] = (struct linear_context){.is_kept = true, .cr3 = cr3};
+    return false;
+}
+
+enum gm_mmu_outcome gm_mmu_set_paging(struct gm_mmu *mmu, const struct gm_mmu_paging *registers)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+    struct linear *linear = &vcpu->linear;
+    bool has_pcids = (registers->cr4 & CR4_PCIDE) != 0;
+    bool may_keep = has_pcids && (registers->cr3 & CR3_KEEP) != 0;
+    bool same_mode = is_same_mode(&linear->registers, registers);
+    struct linear next = *linear;
+
+    if (!vcpu->base.in_guest) {
+        return mmu_access_fail(vcpu, -EINVAL);
+    }
+    compute(&next, registers);
+    if (next.paging.mode == PAGING_PAE) {
+        enum gm_mmu_outcome outcome = load_pdptes(vcpu, &next.paging, registers->cr3);
+
+        if (outcome != GM_MMU_OK) {
+            return outcome;
+        }
+    }
+    linear->registers = next.registers;
+    linear->paging = next.paging;
+    if (!same_mode) {
+        tlb_flush_linear(vcpu);
+    }
+    if (!switch_context(linear, registers->cr3 & ~CR3_KEEP) || !may_keep) {
+        tlb_flush_context(vcpu);
+    }
+    tlb_publish_tags(vcpu);
+    return GM_MMU_OK;
+}
+
+void gm_mmu_get_paging(struct gm_mmu *mmu, struct gm_mmu_paging *paging)
+{
+    *paging = mmu_vcpu_of(mmu)->linear.registers;
+}
+
+void gm_mmu_invlpg(struct gm_mmu *mmu, uint64_t linear)
+{
+    tlb_flush_linear_page(mmu_vcpu_of(mmu), linear);
+}
+
+static void fill_in(struct gm_mmu_translation *translation, const struct guestwalk *walk,
+                    const struct paging *paging)
+{
+    translation->gpa = walk->gpa;
+    translation->page_bytes = UINT64_C(1) << walk->page_shift;
+    translation->error_code = walk->error_code;
+    translation->is_writable = (walk->rights & PAGING_RIGHT_WRITE) != 0;
+    translation->is_for_user = (walk->rights & PAGING_RIGHT_USER) != 0;
+    translation->is_executable = (walk->rights & PAGING_RIGHT_EXECUTE) != 0;
+    for (unsigned level = paging->level_count; level >= walk->depth && level > 0; level--) {
+        translation->entries[translation->depth] = walk->entries[level];
+        translation->entry_gpas[translation->depth] = walk->entry_gpas[level];
+        translation->depth++;
+    }
+}
+
+enum gm_mmu_outcome gm_mmu_explain(struct gm_mmu *mmu, uint64_t linear, enum gm_mmu_access access,
+                                   enum gm_mmu_view view, struct gm_mmu_translation *translation)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+    const struct paging *paging = &vcpu->linear.paging;
+    struct tables_view tables = {.vcpu = vcpu, .is_passive = true};
+    const struct guestmem memory = {table_load, table_replace, &tables};
+    const struct guestwalk_request request = {linear, access_flags(access, view), 0};
+    enum guestwalk_result result;
+    struct guestwalk walk;
+
+    *translation = (struct gm_mmu_translation){.level_count = paging->level_count};
+    if (!vcpu->base.in_guest) {
+        translation->outcome = mmu_access_fail(vcpu, -EINVAL);
+        return translation->outcome;
+    }
+    if (!paging_is_canonical(paging, linear)) {
+        translation->outcome = GM_MMU_PROTECTION;
+        return GM_MMU_PROTECTION;
+    }
+    do {
+        tables.settled = SETTLED;
+        result = guest_walk(paging, &memory, &request, &walk);
+    } while (result == GUESTWALK_STOP && tables.settled == SETTLE_AGAIN);
+    fill_in(translation, &walk, paging);
+    switch (result) {
+    case GUESTWALK_OK:
+        translation->outcome = GM_MMU_OK;
+        break;
+    case GUESTWALK_FAULT:
+        translation->outcome = GM_MMU_PAGE_FAULT;
+        break;
+    case GUESTWALK_STOP:
+        translation->outcome = vcpu->exit.outcome;
+        break;
+    }
+    return translation->outcome;
+}
