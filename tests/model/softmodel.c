@@ -127,9 +127,9 @@ static int change_one(struct softmodel *model, struct softmodel_slot *slots,
         old->is_used = false;
         return 0;
     }
-    if (old != NULL &&
-        (old->hva != change->hva || old->page_count != change->size_bytes / SOFTMODEL_PAGE ||
-         ((old->flags ^ change->flags) & SOFTMODEL_READONLY) != 0)) {
+    if (old != NULL && ((old->flags & SOFTMODEL_GUEST_MEMFD) != 0 || old->hva != change->hva ||
+                        old->page_count != change->size_bytes / SOFTMODEL_PAGE ||
+                        ((old->flags ^ change->flags) & SOFTMODEL_READONLY) != 0)) {
         return -EINVAL;
     }
     stays = old != NULL && old->first == change->gpa / SOFTMODEL_PAGE;
@@ -214,6 +214,27 @@ int softmodel_set_slots(struct softmodel *model, const struct gm_soft_slot *chan
     }
     memcpy(model->slots, draft, sizeof(draft));
     return 0;
+}
+
+int softmodel_set_memfd_slot(struct softmodel *model, const struct gm_soft_slot *change,
+                             uint64_t private_hva)
+{
+    struct gm_soft_slot plain = *change;
+    struct softmodel_slot *slot = softmodel_by_number(model, change->slot);
+    size_t failed;
+    int result;
+
+    plain.flags = 0;
+    if (slot != NULL) {
+        return -EINVAL; /* such slots can only be deleted, and others do not become such */
+    }
+    result = softmodel_set_slots(model, &plain, 1, &failed);
+    if (result == 0) {
+        slot = softmodel_by_number(model, change->slot);
+        slot->flags = SOFTMODEL_GUEST_MEMFD;
+        slot->private_hva = private_hva;
+    }
+    return result;
 }
 
 void softmodel_add_private(struct softmodel *model, uint64_t gpa, uint64_t page_count)
@@ -303,10 +324,13 @@ struct softmodel_page softmodel_look(struct softmodel *model, unsigned space, ui
         if (slot->is_used && slot->space == space && slot->first <= frame &&
             frame + page_count <= slot->first + slot->page_count) {
             page.slot = slot;
-            page.hva = slot->hva + (frame - slot->first) * SOFTMODEL_PAGE;
+            page.shared_hva = slot->hva + (frame - slot->first) * SOFTMODEL_PAGE;
+            page.is_private = (page.attributes & SOFTMODEL_PRIVATE) != 0;
+            page.hva = page.is_private ? slot->private_hva + (frame - slot->first) * SOFTMODEL_PAGE
+                                       : page.shared_hva;
         }
     }
-    if (page.slot != NULL && page.is_uniform && (page.attributes & SOFTMODEL_PRIVATE) == 0) {
+    if (page.slot != NULL && page.is_uniform && (!page.is_private || page.slot->private_hva != 0)) {
         page.can_read = (page.attributes & SOFTMODEL_NO_READ) == 0;
         page.can_write = (page.attributes & SOFTMODEL_NO_WRITE) == 0 && !page.is_tracked &&
                          (page.slot->flags & SOFTMODEL_READONLY) == 0;
@@ -324,7 +348,7 @@ enum softmodel_verdict softmodel_judge(const struct softmodel_page *page, enum g
     if (page->slot == NULL) {
         return SOFTMODEL_MMIO;
     }
-    if ((page->attributes & (forbids | SOFTMODEL_PRIVATE)) != 0) {
+    if ((page->attributes & forbids) != 0 || (page->is_private && page->slot->private_hva == 0)) {
         return SOFTMODEL_DENIED;
     }
     if (access == GM_MMU_WRITE && (page->slot->flags & SOFTMODEL_READONLY) != 0) {

@@ -23,6 +23,7 @@
 /* The flags of KVM's uAPI. */
 #define SOFTMODEL_LOG 1u
 #define SOFTMODEL_READONLY 2u
+#define SOFTMODEL_GUEST_MEMFD 4u
 
 /* Attributes: KVM_MEMORY_ATTRIBUTE_PRIVATE, and guestmem's own three. */
 #define SOFTMODEL_NO_READ 1u
@@ -39,6 +40,7 @@ struct softmodel_slot {
     uint64_t first; /* guest frame */
     uint64_t page_count;
     uint64_t hva;
+    uint64_t private_hva; /* of pages that are private to the guest; 0: there is no such memory */
     /* A bit a page, while the slot is logged; else NULL. `dirty`: written since the last harvest, has to
      * be reported. `maybe`: may be reported, and need not. */
     uint64_t *dirty;
@@ -76,6 +78,8 @@ struct softmodel {
 struct softmodel_page {
     struct softmodel_slot *slot; /* NULL: nothing is there, or not all of it in one slot */
     uint64_t hva;
+    uint64_t shared_hva; /* the slot's, also of a private page */
+    bool is_private;     /* it lies in a guest memfd, as the test has it mapped */
     uint64_t attributes; /* of the first page */
     bool is_uniform;     /* the pages have equal attributes */
     bool is_tracked;     /* one of them is */
@@ -97,6 +101,9 @@ void softmodel_fini(struct softmodel *model);
 /* As gm_soft_set_slots(): all or none. Return: 0, -EINVAL, -EEXIST, and *failed says which. */
 int softmodel_set_slots(struct softmodel *model, const struct gm_soft_slot *changes, size_t count,
                         size_t *failed);
+/* A new slot with a guest memfd: its private pages are at @private_hva. Return: as above. */
+int softmodel_set_memfd_slot(struct softmodel *model, const struct gm_soft_slot *change,
+                             uint64_t private_hva);
 /* A slot of the VM's own, in all spaces, at a place that is free. */
 void softmodel_add_private(struct softmodel *model, uint64_t gpa, uint64_t page_count);
 

@@ -417,6 +417,7 @@ static void run_case(struct softrun *run, struct access_case *c)
             expect_flags(run, c);
         }
         run->counts->memory += !c->has_mmio;
+        run->counts->private_accesses += !c->has_mmio && c->pieces[0].page.is_private;
     }
     gm_mmu_leave(c->vcpu->mmu);
     check_memory(run, c, is_stored);

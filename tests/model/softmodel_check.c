@@ -8,6 +8,7 @@
 #include "soft/soft.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* Intel SDM 3C, "Format of an EPT Page-Table Entry". */
 #define INTEL_READ (UINT64_C(1) << 0)
@@ -51,9 +52,10 @@ static void check_not_forbidden(const struct softcheck *check, uint64_t hva, uin
 /* ---- tables ---- */
 
 /* What was accessed just now has its flags; what is asked for by age is counted. */
-static void check_flags(struct softcheck *check, unsigned level, uint64_t frame,
-                        uint64_t page_count, uint64_t entry)
+static void check_flags(struct softcheck *check, const struct softmodel_page *page, unsigned level,
+                        uint64_t frame, uint64_t entry)
 {
+    uint64_t page_count = UINT64_C(1) << (9 * (level - 1));
     uint64_t hva = entry & INTEL_ADDRESS;
 
     if (check->has_touched && check->touched_space == check->space &&
@@ -63,7 +65,7 @@ static void check_flags(struct softcheck *check, unsigned level, uint64_t frame,
         REQUIRE(!check->has_written || (entry & INTEL_DIRTY) != 0,
                 AT ": written, but not flagged so", AT_ARGS(check, level, frame, entry));
     }
-    if ((entry & INTEL_ACCESSED) != 0) {
+    if ((entry & INTEL_ACCESSED) != 0 && !page->is_private) {
         check->aged_pages +=
             common_pages(hva, page_count * SOFTMODEL_PAGE, check->aged.hva, check->aged.size_bytes);
     }
@@ -83,12 +85,20 @@ static void check_log(struct softcheck *check, unsigned level, uint64_t frame, u
     }
 }
 
+/* Private pages are mapped by the library for itself: their contents tell which they are. */
+static bool is_page(const struct softmodel_page *page, uint64_t hva)
+{
+    return page->is_private ? memcmp((const void *)(uintptr_t)hva,
+                                     (const void *)(uintptr_t)page->hva, SOFTMODEL_PAGE) == 0
+                            : hva == page->hva;
+}
+
 static void check_leaf(struct softcheck *check, unsigned level, uint64_t frame, uint64_t entry)
 {
     uint64_t page_count = UINT64_C(1) << (9 * (level - 1));
     uint64_t hva = entry & INTEL_ADDRESS;
     struct softmodel_page page = softmodel_look(check->model, check->space, frame, page_count);
-    enum softhost_protection held = softhost_protection(check->host, hva);
+    enum softhost_protection held = softhost_protection(check->host, page.hva);
 
     check->leaves[level]++;
     check->leaves_seen[level]++;
@@ -96,8 +106,8 @@ static void check_leaf(struct softcheck *check, unsigned level, uint64_t frame, 
     if (page.slot->is_private) {
         return;
     }
-    REQUIRE(hva == page.hva, AT ": should lead to %#" PRIx64, AT_ARGS(check, level, frame, entry),
-            page.hva);
+    REQUIRE(is_page(&page, hva), AT ": should lead to %#" PRIx64,
+            AT_ARGS(check, level, frame, entry), page.hva);
     REQUIRE(hva % (page_count * SOFTMODEL_PAGE) == 0, AT ": not aligned",
             AT_ARGS(check, level, frame, entry));
     REQUIRE(level == 1 || softhost_page_bytes(check->host, hva, page_count * SOFTMODEL_PAGE) >=
@@ -114,7 +124,7 @@ static void check_leaf(struct softcheck *check, unsigned level, uint64_t frame, 
             AT_ARGS(check, level, frame, entry));
     check_not_forbidden(check, hva, page_count * SOFTMODEL_PAGE);
     check_log(check, level, frame, page_count, entry);
-    check_flags(check, level, frame, page_count, entry);
+    check_flags(check, &page, level, frame, entry);
 }
 
 /* An entry that says "no slot is here": is it one that a vCPU in this space would believe? */
@@ -209,12 +219,12 @@ static void check_translation(struct softcheck *check, const struct softcheck_vc
     if (page.slot->is_private) {
         return;
     }
-    REQUIRE(page.hva == hva, "the TLB has %#" PRIx64 " at %#" PRIx64 ", not %#" PRIx64, gpa, hva,
-            page.hva);
+    REQUIRE(is_page(&page, hva), "the TLB has %#" PRIx64 " at %#" PRIx64 ", not %#" PRIx64, gpa,
+            hva, page.hva);
     can = access == GM_MMU_READ    ? page.can_read
           : access == GM_MMU_WRITE ? page.can_write
                                    : page.can_execute;
-    REQUIRE(can && softhost_protection(check->host, hva) >= needed,
+    REQUIRE(can && softhost_protection(check->host, page.hva) >= needed,
             "the TLB allows access %d of %#" PRIx64, (int)access, gpa);
     check_not_forbidden(check, hva, SOFTMODEL_PAGE);
     if (access == GM_MMU_WRITE && (page.slot->flags & SOFTMODEL_LOG) != 0) {
@@ -260,10 +270,10 @@ void softcheck_find(struct softcheck *check, unsigned space, uint64_t gpa)
                 slot.size_bytes == page.slot->page_count * SOFTMODEL_PAGE &&
                 slot.hva == page.slot->hva,
             "slot %#x was found for %#" PRIx64, slot.slot, gpa);
-    REQUIRE(gm_soft_find_hva(check->soft, space, page.hva + gpa % SOFTMODEL_PAGE, &back),
-            "finding %#" PRIx64, page.hva);
+    REQUIRE(gm_soft_find_hva(check->soft, space, page.shared_hva + gpa % SOFTMODEL_PAGE, &back),
+            "finding %#" PRIx64, page.shared_hva);
     there = softmodel_look(check->model, space, back / SOFTMODEL_PAGE, 1);
-    REQUIRE(there.slot != NULL && there.hva == page.hva &&
+    REQUIRE(there.slot != NULL && there.shared_hva == page.shared_hva &&
                 back % SOFTMODEL_PAGE == gpa % SOFTMODEL_PAGE,
-            "%#" PRIx64 " is not at %#" PRIx64, page.hva, (uint64_t)back);
+            "%#" PRIx64 " is not at %#" PRIx64, page.shared_hva, (uint64_t)back);
 }

@@ -111,6 +111,9 @@ enum softhost_protection softhost_protection(const struct softhost *host, uint64
 {
     const struct softhost_area *area = area_of(host, hva);
 
+    if (host->memfd != 0 && hva - host->memfd < HOST_MEMFD_BYTES) {
+        return HOST_WRITE;
+    }
     return area == NULL ? HOST_NOTHING : area->held[(hva - area->start) / area->granule_bytes];
 }
 
@@ -248,4 +251,23 @@ void softhost_exchange(struct softhost *host, uint64_t one, uint64_t other)
     move_page(host->spare, at_other);
     area->held[one] = area->held[other];
     area->held[other] = held;
+}
+
+void softhost_map_memfd(struct softhost *host, int fd)
+{
+    void *memory = mmap(NULL, HOST_MEMFD_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    REQUIRE(memory != MAP_FAILED, "mmap of a guest memfd");
+    host->memfd = (uint64_t)(uintptr_t)memory;
+    for (uint64_t at = 0; at < HOST_MEMFD_BYTES; at += HOST_4K) {
+        stamp_page(host, host->memfd + at);
+    }
+}
+
+void softhost_unmap_memfd(struct softhost *host)
+{
+    if (host->memfd != 0) {
+        munmap((void *)(uintptr_t)host->memfd, HOST_MEMFD_BYTES);
+        host->memfd = 0;
+    }
 }

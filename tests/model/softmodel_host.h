@@ -37,12 +37,14 @@ struct softhost {
     struct softhost_area areas[HOST_AREAS];
     uint64_t nowhere; /* HOST_NOWHERE_BYTES without memory */
     uint64_t spare;   /* a granule of addresses for exchanges */
+    uint64_t memfd;   /* HOST_MEMFD_BYTES of a guest memfd; 0: none */
     uint64_t stamps;  /* so that no contents repeat */
 };
 
 #define HOST_AREA_4K_BYTES (512 * HOST_4K)
 #define HOST_AREA_2M_BYTES (128 * HOST_2M)
 #define HOST_AREA_1G_BYTES HOST_1G
+#define HOST_MEMFD_BYTES (128 * HOST_4K)
 #define HOST_NOWHERE_BYTES (64 * HOST_4K)
 
 void softhost_init(struct softhost *host);
@@ -82,5 +84,8 @@ void softhost_exchange(struct softhost *host, uint64_t one,
 void softhost_resize(struct softhost *host);
 /* Give the stretch new contents, where it can be written. */
 void softhost_stamp(struct softhost *host, struct softhost_stretch stretch);
+/* A guest memfd's memory, with contents; and no more. */
+void softhost_map_memfd(struct softhost *host, int fd);
+void softhost_unmap_memfd(struct softhost *host);
 
 #endif

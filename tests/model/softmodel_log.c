@@ -64,7 +64,7 @@ static void clean_all(struct softmodel_slot *slot)
 static void get_log(struct softrun *run)
 {
     uint32_t number = choose_number(run);
-    bool is_bad = rnd_one_in(&run->rnd, 20);
+    bool is_bad = rnd_one_in(&run->rnd, 8);
     struct kvm_dirty_log log = {.slot = number,
                                 .dirty_bitmap = is_bad ? (void *)(uintptr_t)run->host->nowhere
                                                        : (void *)bitmap};

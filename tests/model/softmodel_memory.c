@@ -49,7 +49,7 @@ static void exchange(struct softrun *run)
     end_all(run);
 }
 
-/* The host splits its large pages, or joins them. */
+/* The host splits its large pages, or joins them: also of a part of the memory of slots that span two areas. */
 static void resize(struct softrun *run)
 {
     const struct softhost_area *area = &run->host->areas[HOST_AREA_2M];
@@ -120,13 +120,17 @@ static void choose_range(struct softrun *run, uint64_t *gpa, uint64_t *size_byte
 
 void softrun_set_attributes(struct softrun *run)
 {
-    static const uint64_t values[] = {0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 3, 4, 4, 6, 7, 8, 1, 16};
-    struct kvm_memory_attributes set = {.attributes = values[rnd_below(&run->rnd, 18)]};
+    static const uint64_t values[] = {0, 0, 0, 0, 0, 0, 0, 0, 2,  2,  3, 4,
+                                      4, 6, 7, 8, 8, 8, 8, 8, 10, 12, 1, 16};
+    struct kvm_memory_attributes set = {.attributes = values[rnd_below(&run->rnd, 24)]};
     uint64_t gpa;
     uint64_t size_bytes;
     long result;
     int wanted;
 
+    if (set.attributes >= SOFTMODEL_PRIVATE && run->memfd < 0 && !rnd_one_in(&run->rnd, 6)) {
+        set.attributes = 0; /* private pages without memory only deny */
+    }
     choose_range(run, &gpa, &size_bytes);
     if (run->model.paint_count + 1 >= SOFTMODEL_PAINTS) {
         gpa = 0;

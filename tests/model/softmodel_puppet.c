@@ -4,16 +4,22 @@
 
 #include "base/point.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 /* Whose thread this is. */
 static _Thread_local struct puppet *self;
+static _Atomic(void (*)(const char *point)) watcher;
 
 static void on_point(const char *name)
 {
     struct puppet *puppet = self;
+    void (*watch)(const char *point) = atomic_load(&watcher);
 
     if (puppet == NULL) {
+        if (watch != NULL) {
+            watch(name);
+        }
         return;
     }
     pthread_mutex_lock(&puppet->lock);
@@ -22,7 +28,7 @@ static void on_point(const char *name)
         puppet->is_stopped = true;
         puppet->may_go_on = false;
         pthread_cond_broadcast(&puppet->changed);
-        while (!puppet->may_go_on) {
+        while (!puppet->may_go_on && !puppet->is_over) {
             pthread_cond_wait(&puppet->changed, &puppet->lock);
         }
         puppet->is_stopped = false;
@@ -35,10 +41,14 @@ static void on_point(const char *name)
 static enum gm_mmu_outcome make_once(struct puppet *puppet, struct puppet_access *access)
 {
     enum gm_mmu_outcome outcome = gm_mmu_enter(puppet->mmu);
+    uint64_t desired = access->value;
 
     /* Kicks are nobody's here, and rings have room. */
     REQUIRE(outcome == GM_MMU_OK, "entering: %d", (int)outcome);
-    switch (access->access) {
+    switch ((unsigned)access->access) {
+    case PUPPET_EXCHANGE:
+        access->value = 0;
+        return gm_mmu_cmpxchg(puppet->mmu, access->gpa, 8, &access->value, desired);
     case GM_MMU_READ:
         return gm_mmu_load(puppet->mmu, access->gpa, 8, &access->value);
     case GM_MMU_WRITE:
@@ -167,6 +177,11 @@ struct puppet_access puppet_do(struct puppet *puppet, enum gm_mmu_access access,
 {
     puppet_begin(puppet, access, gpa, value);
     return puppet_end(puppet);
+}
+
+void puppet_watch_others(void (*call)(const char *point))
+{
+    atomic_store(&watcher, call);
 }
 
 bool puppet_can_stop(void)

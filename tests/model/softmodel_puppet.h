@@ -12,8 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Compare with 0, and exchange. */
+#define PUPPET_EXCHANGE ((enum gm_mmu_access)(GM_MMU_FETCH + 1))
+
 struct puppet_access {
-    enum gm_mmu_access access;
+    enum gm_mmu_access access; /* or PUPPET_EXCHANGE */
     uint64_t gpa;
     uint64_t value; /* stored; or, afterwards, loaded */
     enum gm_mmu_outcome outcome;
@@ -37,6 +40,7 @@ struct puppet {
 
 /* Make a vCPU and its thread. One VM may have several. */
 void puppet_init(struct puppet *puppet, struct gm_soft *soft, unsigned id);
+/* It goes on first, if it has stopped. */
 void puppet_fini(struct puppet *puppet);
 
 /* The next time that its thread comes to the point, it stops there. Between accesses, or while stopped. */
@@ -52,6 +56,9 @@ struct puppet_access puppet_end(struct puppet *puppet);
 /* Begin and end. */
 struct puppet_access puppet_do(struct puppet *puppet, enum gm_mmu_access access, uint64_t gpa,
                                uint64_t value);
+
+/* Points that other threads come to: @call is called there, with its name. NULL: nothing is. */
+void puppet_watch_others(void (*call)(const char *point));
 
 /* Are there points in this build? */
 bool puppet_can_stop(void);

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #define ALIGNMENT (UINT64_C(1) << 21)
+#define INSTRUCTIONS_OF_A_SLICE 256u
 
 void race_open(struct race *race, const struct gm_soft_options *options, uint64_t size_bytes)
 {
@@ -72,6 +73,9 @@ static enum gm_mmu_outcome run(struct race_vcpu *vcpu)
             break;
         }
         vcpu->instructions++;
+        if (vcpu->instructions % INSTRUCTIONS_OF_A_SLICE == 0) {
+            sched_yield(); /* there may be two processors for three threads */
+        }
         atomic_store_explicit(&vcpu->done, vcpu->instructions, memory_order_relaxed);
         if (gm_mmu_is_wanted(vcpu->mmu)) {
             outcome = gm_mmu_boundary(vcpu->mmu);

@@ -31,6 +31,7 @@ struct race_vcpu {
     atomic_uint_fast64_t done; /* for others: relaxed, only to see that it runs */
     uint64_t begun_anew;
     uint64_t rings_full;
+    uint64_t guesses[4];
     uint32_t known[RACE_KNOWN]; /* what a test's instructions know */
 };
 

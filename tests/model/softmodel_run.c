@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define OPERATIONS_OF_A_LIFE 1500u
 
@@ -130,6 +131,20 @@ static void choose_private(struct softrun *run)
     }
 }
 
+/* Memory for pages that the guest keeps private. */
+static void choose_memfd(struct softrun *run)
+{
+    struct kvm_create_guest_memfd create = {.size = HOST_MEMFD_BYTES};
+
+    run->memfd = -1;
+    if (rnd_one_in(&run->rnd, 2)) {
+        run->memfd =
+            (int)gm_soft_vm_ioctl(run->soft, KVM_CREATE_GUEST_MEMFD, (unsigned long)&create);
+        REQUIRE(run->memfd >= 0, "KVM_CREATE_GUEST_MEMFD: %d", run->memfd);
+        softhost_map_memfd(run->host, run->memfd);
+    }
+}
+
 static void make_vcpus(struct softrun *run)
 {
     for (unsigned i = 0; i < SOFTCHECK_VCPUS; i++) {
@@ -138,8 +153,6 @@ static void make_vcpus(struct softrun *run)
         REQUIRE(gm_soft_vcpu_new(run->soft, i * 7, &vcpu->vcpu) == 0, "a vCPU");
         vcpu->mmu = gm_soft_vcpu_mmu(vcpu->vcpu);
         run->rings[i].entries = gm_soft_vcpu_ring(vcpu->vcpu, &run->rings[i].entry_count);
-        /* Tags are about to run out. */
-        mmu_vcpu_of(vcpu->mmu)->tag_count = TLB_TAGS - (unsigned)rnd_below(&run->rnd, 200);
         REQUIRE((run->rings[i].entries != NULL) == run->model.has_rings, "a ring");
     }
 }
@@ -165,6 +178,7 @@ static void begin_life(struct softrun *run, const struct gm_allocator *allocator
     choose_rings(run);
     make_vcpus(run);
     choose_private(run);
+    choose_memfd(run);
     REQUIRE(gm_soft_follow(run->soft, &follower_ops, run, &run->follower) == 0, "a follower");
     TRACE(run, "%u bits, %u levels, log %d, eager %d, generations of %u bits, rings %d, %d\n",
           run->options.gpa_bits, run->options.ept_levels, (int)run->options.log,
@@ -204,6 +218,10 @@ static void end_life(struct softrun *run)
             faults_live(&run->faults));
     softmodel_fini(&run->model);
     softhost_restore(run->host);
+    softhost_unmap_memfd(run->host);
+    if (run->memfd >= 0) {
+        close(run->memfd);
+    }
 }
 
 /* ---- what happens in between ---- */
@@ -241,6 +259,15 @@ static void flush(struct softrun *run)
     }
 }
 
+/* A vCPU's tags are about to run out: no entry has one of those that are passed over. */
+static void pass_over_tags(struct softrun *run)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(softrun_vcpu(run)->mmu);
+    unsigned next = TLB_TAGS - (unsigned)rnd_below(&run->rnd, 30);
+
+    vcpu->tag_count = vcpu->tag_count < next ? next : vcpu->tag_count;
+}
+
 static void zap_all(struct softrun *run)
 {
     gm_soft_zap_all(run->soft);
@@ -253,6 +280,7 @@ static const struct {
 } operations[] = {
     {600, "access", softrun_access},
     {110, "change_slots", softrun_change_slots},
+    {10, "set_memfd_slot", softrun_set_memfd_slot},
     {90, "harvest", softrun_harvest},
     {10, "set_log_cap", softrun_set_log_cap},
     {50, "invalidate", softrun_invalidate},
@@ -264,6 +292,7 @@ static const struct {
     {8, "set_space", set_space},
     {8, "flush", flush},
     {5, "zap_all", zap_all},
+    {12, "pass_over_tags", pass_over_tags},
     {3, "rest", rest},
     {3, "burst", softrun_burst},
 };
@@ -330,9 +359,10 @@ static void print_counts(const struct softrun_counts *counts, double seconds)
     printf("%" PRIu64 " operations in %.1f s of processor time, %.0f a second\n",
            counts->operations, seconds, (double)counts->operations / seconds);
     printf("accesses: %" PRIu64 ", %" PRIu64 " of memory, %" PRIu64 " MMIO pieces, %" PRIu64
-           " denied, %" PRIu64 " without host memory, %" PRIu64 " tracked writes\n",
+           " denied, %" PRIu64 " without host memory, %" PRIu64 " tracked writes, %" PRIu64
+           " private\n",
            counts->accesses, counts->memory, counts->mmio, counts->denied, counts->errors,
-           counts->tracked_writes);
+           counts->tracked_writes, counts->private_accesses);
     printf("slots: %" PRIu64 " calls, %" PRIu64 " refused; %" PRIu64 " wraps; %" PRIu64
            " calls out of memory\n",
            counts->slot_changes, counts->slot_errors, counts->wraps, counts->no_memory);
@@ -349,7 +379,7 @@ static void print_counts(const struct softrun_counts *counts, double seconds)
 static void require_all_happened(const struct softrun_counts *counts)
 {
     REQUIRE(counts->memory != 0 && counts->mmio != 0 && counts->denied != 0 &&
-                counts->errors != 0 && counts->tracked_writes != 0,
+                counts->errors != 0 && counts->tracked_writes != 0 && counts->private_accesses != 0,
             "a kind of access is missing");
     REQUIRE(counts->slot_errors != 0 && counts->dirty_pages != 0 && counts->no_memory != 0 &&
                 counts->wraps != 0,

@@ -47,6 +47,7 @@ struct softrun_counts {
     uint64_t invalidations;
     uint64_t no_memory; /* calls that an allocation failed in */
     uint64_t tracked_writes;
+    uint64_t private_accesses;
     uint64_t wraps;
     uint64_t splits;
     uint64_t collapses;
@@ -66,6 +67,7 @@ struct softrun {
     struct gm_soft_options options;
     uint64_t clusters[SOFTRUN_CLUSTERS]; /* guest addresses around which small slots are */
     unsigned generation_bits;
+    int memfd; /* a guest memfd; -1: none */
 
     const struct softmodel_slot *aim; /* accesses are stores to it; NULL: any, anywhere */
     uint64_t rest_until; /* the second vCPU rests, and misses much, until this operation */
@@ -92,6 +94,7 @@ struct softrun {
 void softrun_access(struct softrun *run);
 void softrun_burst(struct softrun *run); /* many, as to fill rings and TLBs */
 void softrun_change_slots(struct softrun *run);
+void softrun_set_memfd_slot(struct softrun *run);
 void softrun_harvest(struct softrun *run);
 void softrun_set_log_cap(struct softrun *run);
 void softrun_invalidate(struct softrun *run);

@@ -222,6 +222,60 @@ static int change_one(struct softrun *run, const struct gm_soft_slot *change)
                  : gm_soft_vm_ioctl(run->soft, KVM_SET_USER_MEMORY_REGION, (unsigned long)&region));
 }
 
+/* ---- slots with a guest memfd ---- */
+
+/* A part of the memfd that no slot has; false: there is none that is large enough. */
+static bool find_part(struct softrun *run, uint64_t size_bytes, uint64_t *offset)
+{
+    *offset = 0;
+    for (unsigned i = 0; i < SOFTMODEL_SLOTS; i++) {
+        const struct softmodel_slot *slot = &run->model.slots[i];
+        uint64_t part = slot->private_hva - run->host->memfd;
+        uint64_t part_bytes = slot->page_count * SOFTMODEL_PAGE;
+
+        if (slot->is_used && slot->private_hva != 0 && part < *offset + size_bytes &&
+            *offset < part + part_bytes) {
+            *offset = part + part_bytes;
+            i = (unsigned)-1; /* look at all of them again */
+        }
+    }
+    return *offset + size_bytes <= HOST_MEMFD_BYTES;
+}
+
+void softrun_set_memfd_slot(struct softrun *run)
+{
+    struct gm_soft_slot change = {.slot = (uint32_t)rnd_below(&run->rnd, SOFTRUN_IDS),
+                                  .flags = SOFTMODEL_GUEST_MEMFD};
+    struct kvm_userspace_memory_region2 region = {.flags = KVM_MEM_GUEST_MEMFD};
+    uint64_t offset;
+    long result;
+    int wanted;
+
+    choose_small(run, &change);
+    if (run->memfd < 0 || !find_part(run, change.size_bytes, &offset)) {
+        return;
+    }
+    region.slot = change.slot;
+    region.guest_phys_addr = change.gpa;
+    region.memory_size = change.size_bytes;
+    region.userspace_addr = change.hva;
+    region.guest_memfd = (uint32_t)run->memfd;
+    region.guest_memfd_offset = offset;
+    result = gm_soft_vm_ioctl(run->soft, KVM_SET_USER_MEMORY_REGION2, (unsigned long)&region);
+    if (result == -ENOMEM && run->faults.has_failed) {
+        run->counts->no_memory++;
+        return;
+    }
+    if (run->is_traced) {
+        softrun_print_changes(&change, 1);
+    }
+    wanted = softmodel_set_memfd_slot(&run->model, &change, run->host->memfd + offset);
+    REQUIRE(result == wanted, "a slot with a guest memfd: %ld, not %d", result, wanted);
+    softrun_check_followed(run);
+}
+
+/* ---- rings, and what they hold of slots that go ---- */
+
 static bool has_logged_slot(const struct softmodel *model)
 {
     for (unsigned i = 0; i < SOFTMODEL_SLOTS; i++) {
