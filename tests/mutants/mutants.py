@@ -257,7 +257,7 @@ MUTANTS = [
         (MMU + "tlb.c", "if (entry->load == key || entry->store == key || entry->fetch == key) {", "if (entry->load == key + 1) {"),
     ], ["model"]),
     ("tlb-store-not-forgotten", [
-        (MMU + "tlb.c", "    entry->store = GM_TLB_NONE;\n", ""),
+        (MMU + "tlb.c", "        forget(entry);\n", "        entry->load = GM_TLB_NONE;\n        entry->fetch = GM_TLB_NONE;\n"),
     ], ["model"]),
     ("tlb-tags-come-round", [
         (MMU + "tlb.c", "    clear_all(vcpu);\n    return false;\n", "    vcpu->tag_count = KCORE_SPACES + LINEAR_VIEWS;\n    return true;\n"),

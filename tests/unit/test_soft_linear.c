@@ -182,10 +182,11 @@ static void linear_rights_are_those_of_the_view(void **state)
     assert_int_equal(store(&rig, 0x1000, GM_MMU_SUPERVISOR, 1), GM_MMU_OK);
     expect_fault(&rig, load(&rig, 0x1000, GM_MMU_USER, &value), 0x1000, 0x5);
     assert_int_equal(load(&rig, 0x2000, GM_MMU_USER, &value), GM_MMU_OK);
+    expect_fault(&rig, store(&rig, 0x2000, GM_MMU_USER, 1), 0x2000, 0x7);
+    assert_int_equal(load(&rig, 0x2000, GM_MMU_USER, &value), GM_MMU_OK);
+    expect_fault(&rig, fetch(&rig, 0x2000, GM_MMU_USER), 0x2000, 0x15);
     expect_fault(&rig, load(&rig, 0x2000, GM_MMU_SUPERVISOR, &value), 0x2000, 0x1); /* SMAP */
     assert_int_equal(load(&rig, 0x2000, GM_MMU_SUPERVISOR_AC, &value), GM_MMU_OK);
-    expect_fault(&rig, store(&rig, 0x2000, GM_MMU_USER, 1), 0x2000, 0x7);
-    expect_fault(&rig, fetch(&rig, 0x2000, GM_MMU_USER), 0x2000, 0x15);
     expect_fault(&rig, fetch(&rig, 0x0, GM_MMU_SUPERVISOR), 0, 0x11); /* SMEP */
     assert_int_equal(fetch(&rig, 0x0, GM_MMU_USER), GM_MMU_OK);
     rig_free(&rig);
@@ -241,7 +242,8 @@ static void linear_contexts_with_pcids_are_kept_when_asked(void **state)
     map_page(&rig, 0, DATA + PAGE, P | W | U);
     paging.cr3 = 0x8000 | 2 | UINT64_C(1) << 63;
     set_paging(&rig, &paging);
-    assert_int_equal(load(&rig, 0x1000, GM_MMU_USER, &value), GM_MMU_OK); /* another entry's place */
+    assert_int_equal(load(&rig, 0x1000, GM_MMU_USER, &value),
+                     GM_MMU_OK); /* another entry's place */
     assert_int_equal(value, 0x2222222222222222u);
     paging.cr3 = PML4 | 1 | UINT64_C(1) << 63;
     set_paging(&rig, &paging);
