@@ -492,6 +492,22 @@ static void linear_tags_that_run_out_are_begun_anew(void **state)
     rig_free(&rig);
 }
 
+static void linear_access_of_no_word_is_an_error(void **state)
+{
+    /* The caller's mistake: a size that no load has, or no guest mode. */
+    struct rig rig = rig_with_tables(NULL);
+    uint64_t value = 0;
+
+    (void)state;
+    assert_int_equal(gm_mmu_enter(rig.mmu), GM_MMU_OK);
+    assert_int_equal(gm_mmu_load_linear_slow(rig.mmu, 0, 3, GM_MMU_USER, &value), GM_MMU_ERROR);
+    assert_int_equal(gm_mmu_exit(rig.mmu)->error, -EINVAL);
+    assert_int_equal(gm_mmu_store_linear_slow(rig.mmu, 0, 8, GM_MMU_USER, 1), GM_MMU_ERROR);
+    assert_int_equal(gm_mmu_exit(rig.mmu)->error, -EINVAL);
+    assert_true(get(&rig, DATA) == 0x1111111111111111u);
+    rig_free(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -511,6 +527,7 @@ int main(void)
         cmocka_unit_test(linear_cmpxchg_crosses_pages),
         cmocka_unit_test(explain_reads_without_a_trace),
         cmocka_unit_test(linear_changes_of_mode_forget_everything),
+        cmocka_unit_test(linear_access_of_no_word_is_an_error),
         cmocka_unit_test(linear_tags_that_run_out_are_begun_anew),
     };
 
