@@ -10,6 +10,7 @@ MMU = "src/mmu/"
 TESTS = {
     "model": ("tests/prop-soft_model", {"GM_SEED": "1", "GM_SOFT_OPERATIONS": "12000"}),
     "model-long": ("tests/prop-soft_model", {"GM_SEED": "1", "GM_SOFT_OPERATIONS": "50000"}),
+    "log": ("tests/unit-soft_log", {}),
     "points": ("tests/race-soft_points", {}),
     "walks": ("tests/race-soft_walks", {}),
     "race": ("tests/race-soft_race", {"GM_SEED": "1"}),
@@ -198,7 +199,7 @@ MUTANTS = [
     ], ["model"]),
     ("large-leaf-keeps-dirty-flag", [
         (MMU + "arch.c", "                     EPT_WRITE | EPT_DIRTY);", "                     EPT_WRITE);"),
-    ], ["model", "model-long"]),
+    ], ["log"]),
     ("dirty-flag-not-cleared", [
         (MMU + "arch.c", "locked.mmu->log_buffer ? EPT_DIRTY : EPT_WRITE,", "locked.mmu->log_buffer ? 0 : EPT_WRITE,"),
     ], ["model"]),

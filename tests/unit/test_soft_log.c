@@ -338,9 +338,54 @@ static void ring_of_a_vm_without_is_null(void **state)
     rig_free(&rig);
 }
 
+static uint64_t claim_2m(void *opaque, gm_hva_t hva, uint64_t size_bytes)
+{
+    (void)opaque;
+    (void)hva;
+    (void)size_bytes;
+    return 2u << 20;
+}
+
+static void log_of_memory_mapped_large_has_each_first_write(void **state)
+{
+    /* A large leaf was written before logging began: the small ones that it is split into have not been. */
+    const uint64_t large = 2u << 20;
+
+    (void)state;
+    for (int log = GM_SOFT_LOG_PROTECT; log <= GM_SOFT_LOG_BUFFER; log++) {
+        const struct gm_soft_options options = {
+            .size = sizeof(options), .log = (enum gm_soft_log)log, .page_bytes = claim_2m};
+        struct rig rig = rig_new(&options);
+        uint8_t *memory =
+            mmap(NULL, 2 * large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        struct gm_soft_slot slot = {.size_bytes = large};
+        uint64_t bitmap[8] = {0};
+        struct gm_soft_stats stats;
+
+        assert_true(memory != MAP_FAILED);
+        slot.hva = ((uintptr_t)memory + large - 1) & ~(large - 1);
+        assert_int_equal(gm_soft_set_slots(rig.soft, &slot, 1, NULL), 0);
+        assert_int_equal(rig_store_as(&rig, 5 * PAGE, 8, 1), GM_MMU_OK);
+        gm_soft_stats(rig.soft, &stats);
+        assert_int_equal(stats.pages_2m, 1);
+        slot.flags = KVM_MEM_LOG_DIRTY_PAGES;
+        assert_int_equal(gm_soft_set_slots(rig.soft, &slot, 1, NULL), 0);
+        assert_int_equal(rig_store_as(&rig, 7 * PAGE, 8, 1), GM_MMU_OK);
+        assert_int_equal(rig_store_as(&rig, 5 * PAGE, 8, 2), GM_MMU_OK);
+        assert_int_equal(rig_get_log(&rig, 0, bitmap), 0);
+        assert_int_equal(bitmap[0], 1u << 5 | 1u << 7);
+        assert_int_equal(rig_store_as(&rig, 9 * PAGE, 8, 1), GM_MMU_OK);
+        assert_int_equal(rig_get_log(&rig, 0, bitmap), 0);
+        assert_int_equal(bitmap[0], 1u << 9);
+        rig_free(&rig);
+        munmap(memory, 2 * large);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(log_of_memory_mapped_large_has_each_first_write),
         cmocka_unit_test(log_get_clears_what_it_gives),
         cmocka_unit_test(log_clear_by_hand_clears_the_bits_given),
         cmocka_unit_test(log_get_into_bad_memory_loses_nothing),
