@@ -85,14 +85,14 @@ static int arena_add(struct tables *tables)
     }
     arena = (struct arena *)align_down((uintptr_t)memory + ARENA_BYTES - 1, ARENA_BYTES);
     *arena = (struct arena){.next = tables->arenas, .memory = memory};
-    tables->arenas = arena;
-    tables->arena_count++;
     for (uint64_t page = ARENA_PAGES; page-- > RECORD_PAGES;) {
         struct table *table = arena_record(arena, page);
 
         *table = (struct table){.owner = tables, .next = tables->free};
         tables->free = table;
     }
+    tables->arenas = arena;
+    tables->arena_count++;
     return 0;
 }
 
@@ -203,7 +203,8 @@ void tables_free_retired(struct rcu_domain *deferred, struct retired *retired)
     *retired = (struct retired){0};
 }
 
-struct table *tables_clock(struct tables *tables, unsigned level, bool *turned)
+/* Under the lock: a vCPU that fills its stock may add an arena meanwhile. */
+static struct table *next_linked(struct tables *tables, unsigned level, bool *turned)
 {
     uint64_t pages = tables->arena_count * ARENA_PAGES;
     struct arena *arena = tables->arenas;
@@ -233,4 +234,14 @@ struct table *tables_clock(struct tables *tables, unsigned level, bool *turned)
         }
     }
     return NULL;
+}
+
+struct table *tables_clock(struct tables *tables, unsigned level, bool *turned)
+{
+    struct table *table;
+
+    lock_take(&tables->lock);
+    table = next_linked(tables, level, turned);
+    lock_drop(&tables->lock);
+    return table;
 }
