@@ -10,6 +10,7 @@
 #include "kcore/dirtylog.h"
 #include "mmu/fault.h"
 #include "mmu/guest.h"
+#include "mmu/shadow_fault.h"
 #include "mmu/tlb.h"
 #include "mmu/walk.h"
 
@@ -31,6 +32,7 @@ static void cut_into_parts(struct access *access, uint64_t address)
         part->offset = offset;
         part->size_bytes = left < left_in_page ? left : (unsigned)left_in_page;
         part->refused_generation = 0;
+        part->is_by_hand = false;
         offset += part->size_bytes;
         access->part_count++;
     }
@@ -166,6 +168,10 @@ static enum settled settle_part(struct mmu_vcpu *vcpu, struct access_part *part)
         part->kind = PART_MEMORY;
         return SETTLED;
     }
+    if (access->is_linear && vcpu->mmu->shadow.is_on && !access->needs_gpas &&
+        vcpu->linear.mode != PAGING_NONE) {
+        return shadow_settle(vcpu, part);
+    }
     if (access->is_linear) {
         settled = linear_translate(vcpu, part, &view_rights);
     }
@@ -233,10 +239,14 @@ void mmu_access_mark_part(struct mmu_vcpu *vcpu, const struct access_part *part)
 void mmu_access_tell_part(struct mmu_vcpu *vcpu, const struct access_part *part)
 {
     /* Acquire; pairs with the release in mmu_set_tracker(). */
-    mmu_written_fn *written = atomic_load_explicit(&vcpu->mmu->written, memory_order_acquire);
+    struct mmu *mmu = vcpu->mmu;
+    mmu_written_fn *written = atomic_load_explicit(&mmu->written, memory_order_acquire);
 
-    if (written != NULL) {
-        written(vcpu->mmu->written_opaque, part->gpa, part->size_bytes);
+    if (mmu->shadow.is_on) {
+        shadow_written(mmu, vcpu->space, part->gpa, part->size_bytes);
+    }
+    if (written != NULL && mmu_is_tracked(mmu, vcpu->space, gfn_of(part->gpa))) {
+        written(mmu->written_opaque, part->gpa, part->size_bytes);
     }
 }
 

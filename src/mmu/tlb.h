@@ -23,7 +23,7 @@ void tlb_fill(struct mmu_vcpu *vcpu, uint64_t tag, uint64_t address, const void 
 void tlb_flush_space(struct mmu_vcpu *vcpu, unsigned space);
 void tlb_flush_page(struct mmu_vcpu *vcpu, unsigned space, struct gfn gfn);
 
-/* Linear addresses: forget a page in all views of the present context; the present context; all of
+/* Linear addresses: forget a page, in all views and contexts, since it may be global; the present context; all of
  * them. */
 void tlb_flush_linear_page(struct mmu_vcpu *vcpu, uint64_t linear);
 void tlb_flush_context(struct mmu_vcpu *vcpu);
