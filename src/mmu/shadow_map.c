@@ -51,14 +51,23 @@ static const uint8_t *guest_table(const struct map *map, unsigned level)
     return (const uint8_t *)(uintptr_t)hva.value;
 }
 
-/* Does the guest's entry say what the walk found? */
+static bool is_read_only(const struct map *map, struct gfn gfn)
+{
+    const struct memslot *slot = shadow_slot(map->vcpu->mmu, map->vcpu->space, gfn);
+
+    return (slot->flags & MEMSLOT_READONLY) != 0;
+}
+
+/* Does the guest's entry say what the walk found? In read-only memory without the flags that it would have set. */
 static bool is_unchanged(const struct map *map, unsigned level)
 {
     const struct guestwalk *walk = map->request->walk;
     unsigned size_bytes = map->vcpu->linear.paging->entry_bytes;
     const uint8_t *entry = map->page->guest_table + walk->entry_gpas[level] % PAGE_BYTES_4K;
+    uint64_t difference = gm_mmu_host_load(entry, size_bytes) ^ walk->entries[level];
 
-    return gm_mmu_host_load(entry, size_bytes) == walk->entries[level];
+    return difference == 0 || ((difference & ~(PAGING_ACCESSED | PAGING_DIRTY)) == 0 &&
+                               is_read_only(map, map->page->gfn));
 }
 
 /* Go on to the page of @gfn and @role, which the entry is made to lead to. */
