@@ -216,6 +216,8 @@ enum settled linear_walk(struct mmu_vcpu *vcpu, struct access_part *part, struct
         break;
     case GUESTWALK_FAULT:
         vcpu->exit.error_code = walk->error_code;
+        /* What is cached for the page goes with a page fault (SDM 3A 4.10.4.1). */
+        gm_mmu_invlpg(&vcpu->face, part->linear);
         return mmu_access_end(vcpu, GM_MMU_PAGE_FAULT, part);
     case GUESTWALK_STOP:
         return view.settled;
