@@ -177,14 +177,18 @@ static enum fault_result install(struct mmu_vcpu *vcpu, struct fault *fault,
                                  const struct resolved *resolved, bool *needs_table)
 {
     enum install_result result = INSTALL_SPURIOUS;
+    uint64_t generation;
     bool stale;
 
     gate_enter(&vcpu->mmu->installers, &vcpu->installer);
     rcu_enter();
     GM_POINT("fault-installing");
+    /* Before the question: what comes after it must make the entry an old one. */
+    generation = mmu_generation(vcpu->mmu);
     stale = fault_is_stale(vcpu, fault, resolved);
+    GM_POINT("fault-checked");
     if (!stale) {
-        result = resolved->slot == NULL ? install_mmio(vcpu, fault->gfn)
+        result = resolved->slot == NULL ? install_mmio(vcpu, fault->gfn, generation)
                                         : install_page(vcpu, fault, resolved);
     }
     rcu_leave();
