@@ -242,9 +242,6 @@ void mmu_access_tell_part(struct mmu_vcpu *vcpu, const struct access_part *part)
     struct mmu *mmu = vcpu->mmu;
     mmu_written_fn *written = atomic_load_explicit(&mmu->written, memory_order_acquire);
 
-    if (mmu->shadow.is_on) {
-        shadow_written(mmu, vcpu->space, part->gpa, part->size_bytes);
-    }
     if (written != NULL && mmu_is_tracked(mmu, vcpu->space, gfn_of(part->gpa))) {
         written(mmu->written_opaque, part->gpa, part->size_bytes);
     }
@@ -261,14 +258,34 @@ void mmu_access_mark_tracked(struct mmu_vcpu *vcpu)
     }
 }
 
+/* Shadow tables come first: who flushes waits for them, and users' functions may take their time. */
 void mmu_access_tell_trackers(struct mmu_vcpu *vcpu)
 {
     const struct access *access = &vcpu->access;
+    struct mmu *mmu = vcpu->mmu;
 
+    if (!mmu_access_has(access, PART_TRACKED)) {
+        return;
+    }
+    for (unsigned i = 0; i < access->part_count && mmu->shadow.is_on; i++) {
+        const struct access_part *part = &access->parts[i];
+
+        if (part->kind == PART_TRACKED) {
+            shadow_written(mmu, vcpu->space, part->gpa, part->size_bytes);
+        }
+    }
+    shadow_end_write(&mmu->shadow);
     for (unsigned i = 0; i < access->part_count; i++) {
         if (access->parts[i].kind == PART_TRACKED) {
             mmu_access_tell_part(vcpu, &access->parts[i]);
         }
+    }
+}
+
+void mmu_access_begin_tracked(struct mmu_vcpu *vcpu)
+{
+    if (mmu_access_has(&vcpu->access, PART_TRACKED)) {
+        shadow_begin_write(&vcpu->mmu->shadow);
     }
 }
 
@@ -317,6 +334,7 @@ enum gm_mmu_outcome mmu_access_write(struct mmu_vcpu *vcpu)
 {
     struct access *access = &vcpu->access;
 
+    mmu_access_begin_tracked(vcpu);
     if (access->part_count == 1 && access->parts[0].kind != PART_MMIO) {
         uint64_t value;
 

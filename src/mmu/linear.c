@@ -15,6 +15,7 @@
 #include <errno.h>
 
 #define CR3_KEEP (UINT64_C(1) << 63) /* with PCIDs: this context's translations may be kept */
+#define CR3_PCID UINT64_C(0xfff)
 #define CR3_PAE_TABLE UINT64_C(0xffffffe0)
 #define CR4_PCIDE (UINT64_C(1) << 17)
 #define MAXPHYADDR_DEFAULT 52u
@@ -44,6 +45,7 @@ void linear_init(struct linear *linear)
     linear->mode = PAGING_NONE;
     linear->paging = &mode->paging;
     linear->contexts[0].is_used = true;
+    linear->large_first = UINT64_MAX;
 }
 
 /* The guest's tables, for one walk. */
@@ -237,6 +239,9 @@ enum settled linear_translate(struct mmu_vcpu *vcpu, struct access_part *part, u
     settled = linear_walk(vcpu, part, &walk);
     if (settled == SETTLED) {
         *rights = rights_of_view(paging, &walk, vcpu->access.view);
+        if (walk.page_shift > PAGE_SHIFT_4K) {
+            tlb_note_large(vcpu, part->linear, walk.page_shift);
+        }
     }
     return settled;
 }
@@ -306,6 +311,19 @@ static void flush_all_contexts(struct mmu_vcpu *vcpu)
     }
 }
 
+/* The guest flushes the contexts that have @cr3's PCID, under whatever root. */
+static void flush_pcid(struct mmu_vcpu *vcpu, uint64_t cr3)
+{
+    for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
+        struct linear_context *context = &vcpu->linear.contexts[i];
+
+        if (((context->cr3 ^ cr3) & CR3_PCID) == 0) {
+            context->has_tags = false;
+            shadow_note_flush(&context->root);
+        }
+    }
+}
+
 /* The registers count from here on. */
 static void put_in_force(struct mmu_vcpu *vcpu, enum paging_mode mode,
                          const struct gm_mmu_paging *registers)
@@ -325,7 +343,9 @@ static void put_in_force(struct mmu_vcpu *vcpu, enum paging_mode mode,
     linear->modes[mode].registers = *registers;
     linear->paging = &linear->modes[mode].paging;
     is_kept = switch_context(linear, registers->cr3 & ~CR3_KEEP);
-    if (!may_keep) {
+    if (!may_keep && has_pcids) {
+        flush_pcid(vcpu, registers->cr3);
+    } else if (!may_keep) {
         shadow_note_flush(&linear->contexts[linear->current].root);
     }
     if (!is_kept || !may_keep) {

@@ -44,6 +44,9 @@ struct linear {
     struct linear_context contexts[LINEAR_CONTEXTS];
     unsigned current; /* of contexts */
     unsigned newest;  /* was put in last */
+    /* Within this range of linear addresses lie all large pages of which the TLB has parts; first > last: none. */
+    uint64_t large_first;
+    uint64_t large_last;
     /* The last tables of the guest's that were met in read-only memory, as of these slots: they are read without
      * the right to write that EPT's dirty flags want. More than two walks can meet. */
     uint64_t refused_gpas[LINEAR_REFUSED_MAX];

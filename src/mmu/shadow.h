@@ -61,6 +61,9 @@ struct shadow_page;
 #define SHADOW_KEY_SHIFT 52u
 #define SHADOW_KEY_MASK UINT64_C(0xf)
 #define SHADOW_RIGHTS_SHIFT 58u
+/* The level of the guest's entry less 1: the TLB has to know the page's size. */
+#define SHADOW_LEVEL_SHIFT 61u
+#define SHADOW_LEVEL_MASK 3u
 
 /* How entries of a guest's tables are read; of struct paging. */
 struct shadow_format {
@@ -84,6 +87,7 @@ struct shadow {
     struct shadow_format formats[SHADOW_FORMATS_MAX];
     unsigned format_count;
     atomic_ullong generation; /* grows when all roots become obsolete; relaxed: a flush follows */
+    atomic_uint writers;      /* vCPUs that are making a write by hand; sequentially consistent */
     /* Statistics; relaxed. */
     atomic_ullong page_count;
     atomic_ullong unsync_count;
@@ -127,7 +131,21 @@ void shadow_note_flush(struct shadow_root *root);
  * the lock. */
 void shadow_root_put(struct shadow_root *root);
 
-/* A table may have been written by hand: forget what it said there. Out of guest mode, no locks. */
+/*
+ * A write by hand is about to be made; after it, forget what tables said there; it is done. Who flushes after seeing what
+ * was written waits for its end: shadow_root_refresh().
+ */
+static inline void shadow_begin_write(struct shadow *shadow)
+{
+    atomic_fetch_add(&shadow->writers, 1);
+}
+
+static inline void shadow_end_write(struct shadow *shadow)
+{
+    atomic_fetch_sub(&shadow->writers, 1);
+}
+
+/* Out of guest mode, no locks. */
 void shadow_written(struct mmu *mmu, unsigned space, uint64_t gpa, uint32_t size_bytes);
 
 /*

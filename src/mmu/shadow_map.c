@@ -133,6 +133,12 @@ static enum shadow_map_result go_down_guest(struct map *map)
     return go_down(map, gfn_of(walk->entry_gpas[level]), &role, table);
 }
 
+/* The key in the leaf's entry, whether or not keys are in force now. */
+static uint64_t key_of(const struct guestwalk *walk)
+{
+    return walk->entries[walk->level] >> PAGING_KEY_SHIFT & PAGING_KEY_MASK;
+}
+
 /* A page that maps the guest's large page in smaller parts. */
 static enum shadow_map_result go_down_direct(struct map *map)
 {
@@ -143,7 +149,7 @@ static enum shadow_map_result go_down_direct(struct map *map)
         .level = (uint8_t)(level - 1),
         .space = map->page->role.space,
         .rights = (uint8_t)walk->rights,
-        .key = (uint8_t)walk->key,
+        .key = (uint8_t)key_of(walk),
         .is_direct = true,
         .is_dirty = walk->is_dirty || request->fault->access == GM_MMU_WRITE,
     };
@@ -174,7 +180,8 @@ static uint64_t leaf_for(const struct map *map)
     return resolved->hva.value | rights | EPT_IGNORE_PAT |
            (uint64_t)map->vcpu->mmu->memory_type << EPT_TYPE_SHIFT |
            (uint64_t)request->walk->rights << SHADOW_RIGHTS_SHIFT |
-           (uint64_t)request->walk->key << SHADOW_KEY_SHIFT;
+           key_of(request->walk) << SHADOW_KEY_SHIFT |
+           (uint64_t)(request->walk->level - 1) << SHADOW_LEVEL_SHIFT;
 }
 
 static enum shadow_map_result put_leaf(struct map *map)

@@ -5,6 +5,8 @@
 #include "mmu/guest.h"
 #include "mmu/walk.h"
 
+#include <sched.h>
+
 static struct shadow_root *present_root(const struct mmu_vcpu *vcpu)
 {
     const struct linear *linear = &vcpu->linear;
@@ -30,6 +32,12 @@ static struct gfn guest_root(const struct paging *paging, unsigned index)
         return gfn_of(paging->pdptes[index] & paging->address_mask);
     }
     return gfn_of(paging->root);
+}
+
+/* An absent PDPTE leads nowhere, whatever address it holds. */
+static bool has_guest_root(const struct paging *paging, unsigned index)
+{
+    return paging->mode != PAGING_PAE || (paging->pdptes[index] & PAGING_PRESENT) != 0;
 }
 
 struct shadow_page *shadow_root_page(const struct mmu_vcpu *vcpu, uint64_t linear)
@@ -149,8 +157,8 @@ static bool is_present(const struct mmu_vcpu *vcpu, unsigned index, const struct
     const struct shadow_format *format = &vcpu->mmu->shadow.formats[page->role.format];
     struct shadow_role role = root_role(vcpu, page->role.format, index);
 
-    return !atomic_load(&page->is_invalid) && is_same_format(format, paging) &&
-           page->gfn.value == guest_root(paging, index).value &&
+    return has_guest_root(paging, index) && !atomic_load(&page->is_invalid) &&
+           is_same_format(format, paging) && page->gfn.value == guest_root(paging, index).value &&
            memcmp(&role, &page->role, sizeof(role)) == 0;
 }
 
@@ -184,13 +192,25 @@ static void invlpg(struct shadow_work *work, struct mmu_vcpu *vcpu, uint64_t lin
     }
 }
 
+/* A write that the guest may have seen by now has not reached the tables yet: it will, soon. */
+static void wait_for_writers(struct shadow *shadow)
+{
+    while (atomic_load(&shadow->writers) != 0) {
+        sched_yield();
+    }
+}
+
 void shadow_root_refresh(struct mmu_vcpu *vcpu)
 {
     struct shadow *shadow = &vcpu->mmu->shadow;
     struct shadow_root *root = present_root(vcpu);
     struct retired retired = {0};
-    struct shadow_work work = shadow_work_begin(vcpu->mmu, &retired);
-    bool all_go = is_obsolete(shadow, root);
+    struct shadow_work work;
+    bool all_go;
+
+    wait_for_writers(shadow);
+    work = shadow_work_begin(vcpu->mmu, &retired);
+    all_go = is_obsolete(shadow, root);
 
     for (unsigned i = 0; i < SHADOW_ROOTS; i++) {
         if (root->pages[i] != NULL && (all_go || !is_present(vcpu, i, root->pages[i]))) {

@@ -1,6 +1,7 @@
 /* mmu/shadow_walk.c - the processor's walk of the shadow tables: without locks, in guest mode, as of EPT (walk.c). */
 #include "mmu/linear.h"
 #include "mmu/shadow_page.h"
+#include "mmu/tlb.h"
 #include "mmu/walk.h"
 
 static bool allows(const struct paging *paging, unsigned access, uint64_t leaf)
@@ -65,6 +66,7 @@ bool shadow_walk(struct mmu_vcpu *vcpu, uint64_t linear, enum gm_mmu_access kind
 
     for (;;) {
         unsigned level = 0;
+        unsigned guest_level;
         uint64_t *entry = find_leaf(vcpu, linear, &level);
         uint64_t leaf = entry != NULL ? entry_load(entry) : 0;
 
@@ -77,6 +79,10 @@ bool shadow_walk(struct mmu_vcpu *vcpu, uint64_t linear, enum gm_mmu_access kind
         }
         if ((leaf & EPT_ACCESSED) == 0 && !entry_replace(entry, &leaf, leaf | EPT_ACCESSED)) {
             continue;
+        }
+        guest_level = (leaf >> SHADOW_LEVEL_SHIFT & SHADOW_LEVEL_MASK) + 1;
+        if (guest_level > 1) {
+            tlb_note_large(vcpu, linear, paging->levels[guest_level].shift);
         }
         *host = (uint8_t *)(uintptr_t)(entry_hva(leaf).value + linear % level_bytes(level));
         return true;
