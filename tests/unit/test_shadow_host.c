@@ -382,6 +382,33 @@ static void shadow_limit_takes_the_oldest(void **state)
     big_free(&rig, &big);
 }
 
+static void shadow_roots_are_no_tables_to_reclaim(void **state)
+{
+    /* Those of PAE are of the level of EPT's directories, which go as soon as so many are needed. */
+    struct rig rig = shadow_rig();
+    const struct gm_mmu_paging paging = {.cr0 = CR0_PAGING, .cr3 = 0x6000, .cr4 = CR4_PAE};
+
+    (void)state;
+    *rig_word(&rig, 0x6000) = PD | P;
+    set_paging(&rig, &paging);
+    assert_int_equal(load(&rig, 0), WORD(0));
+    for (uint32_t i = 1; i <= 100; i++) {
+        assert_int_equal(rig_set(&rig, i, 0, (uint64_t)i << 39, PAGE, DATA), 0);
+        assert_int_equal(rig_load(&rig, (uint64_t)i << 39), WORD(0));
+    }
+    assert_true(shadow_stats(&rig).table_pages > 300);
+    assert_int_equal(rig_call_number(&rig, KVM_SET_NR_MMU_PAGES, 64), 0);
+    for (uint64_t i = 1; i <= 100; i++) {
+        shadow_audit_rig(&rig);
+        /* What the vCPU had in stock was below the limit before. */
+        assert_true(shadow_stats(&rig).table_pages <= 64 + TABLES_CACHE_MAX);
+        assert_int_equal(shadow_stats(&rig).shadow_pages, 1);
+        assert_int_equal(rig_load(&rig, i << 39), WORD(0));
+    }
+    assert_int_equal(load(&rig, 0x1000), WORD(1));
+    rig_free(&rig);
+}
+
 static void shadow_second_vcpu_sees_edits_after_its_own_flush(void **state)
 {
     /* One pages through a table that the other makes unsync; each has its own TLB and roots. */
@@ -524,6 +551,7 @@ int main(void)
         cmocka_unit_test(shadow_tracked_pages_are_told_of),
         cmocka_unit_test(shadow_read_only_memory_is_mapped_and_refuses),
         cmocka_unit_test(shadow_limit_takes_the_oldest),
+        cmocka_unit_test(shadow_roots_are_no_tables_to_reclaim),
         cmocka_unit_test(shadow_second_vcpu_sees_edits_after_its_own_flush),
         cmocka_unit_test(shadow_write_right_of_another_vcpu_goes_where_a_table_comes),
         cmocka_unit_test(shadow_spaces_have_tables_of_their_own),
