@@ -1,6 +1,7 @@
 /* mmu/shadow_fault.c - a linear access by shadow tables. */
 #include "mmu/shadow_fault.h"
 
+#include "base/point.h"
 #include "mmu/access.h"
 #include "mmu/fault.h"
 #include "mmu/guest.h"
@@ -59,6 +60,7 @@ static enum shadow_map_result resolve_and_map(struct mmu_vcpu *vcpu, struct shad
     default:
         return SHADOW_MAP_BY_HAND;
     }
+    GM_POINT("shadow-resolved");
     if (resolved.generation != vcpu->space_generation) {
         return SHADOW_MAP_RETRY;
     }

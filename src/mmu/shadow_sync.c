@@ -4,6 +4,7 @@
  */
 #include "mmu/shadow_page.h"
 
+#include "base/point.h"
 #include "mmu/guestwalk.h"
 #include "mmu/rmap.h"
 #include "mmu/walk.h"
@@ -160,6 +161,7 @@ void shadow_sync_tree(struct shadow_work *work, struct shadow_page *page)
     while ((count = collect(work, page, pages)) != 0) {
         /* No write is under way behind the right that was taken: what is read now is the last. */
         shadow_work_flush(work);
+        GM_POINT("shadow-syncing");
         for (unsigned i = 0; i < count; i++) {
             sync_page(work, pages[i]);
         }

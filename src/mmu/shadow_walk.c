@@ -1,4 +1,5 @@
 /* mmu/shadow_walk.c - the processor's walk of the shadow tables: without locks, in guest mode, as of EPT (walk.c). */
+#include "base/point.h"
 #include "mmu/linear.h"
 #include "mmu/shadow_page.h"
 #include "mmu/tlb.h"
@@ -70,6 +71,7 @@ bool shadow_walk(struct mmu_vcpu *vcpu, uint64_t linear, enum gm_mmu_access kind
         uint64_t *entry = find_leaf(vcpu, linear, &level);
         uint64_t leaf = entry != NULL ? entry_load(entry) : 0;
 
+        GM_POINT("shadow-leaf");
         if (!entry_is_leaf(level, leaf)) {
             return false;
         }

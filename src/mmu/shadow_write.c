@@ -1,6 +1,8 @@
 /* mmu/shadow_write.c - a write to guests' tables that was seen. */
 #include "mmu/shadow_page.h"
 
+#include "base/point.h"
+
 /* A page that is written so often between its uses is no table any more, or about to be another: what stands for it
  * goes, so that it can be written unseen. */
 #define WRITES_MAX 3u
@@ -36,8 +38,12 @@ static void drop_written(struct shadow_work *work, struct shadow_page *page, uns
 void shadow_written(struct mmu *mmu, unsigned space, uint64_t gpa, uint32_t size_bytes)
 {
     struct retired retired = {0};
-    struct shadow_work work = shadow_work_begin(mmu, &retired);
-    struct shadow_page *page = shadow_page_first(&mmu->shadow, space, gfn_of(gpa));
+    struct shadow_work work;
+    struct shadow_page *page;
+
+    GM_POINT("shadow-write-made");
+    work = shadow_work_begin(mmu, &retired);
+    page = shadow_page_first(&mmu->shadow, space, gfn_of(gpa));
 
     if (page != NULL) {
         atomic_fetch_add_explicit(&mmu->shadow.writes, 1, memory_order_relaxed);
