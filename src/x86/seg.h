@@ -1,0 +1,102 @@
+/*
+ * x86/seg.h - segment registers, descriptors, and what of the vCPU is derived from them.
+ */
+#ifndef X86_SEG_H
+#define X86_SEG_H
+
+#include "x86/insn.h"
+
+/* Descriptor types of the system (Intel SDM 3A, table 3-2). */
+enum {
+    SYS_TSS16 = 1,
+    SYS_LDT = 2,
+    SYS_TSS16_BUSY = 3,
+    SYS_CALL_GATE16 = 4,
+    SYS_TASK_GATE = 5,
+    SYS_INTERRUPT_GATE16 = 6,
+    SYS_TRAP_GATE16 = 7,
+    SYS_TSS = 9,
+    SYS_TSS_BUSY = 11,
+    SYS_CALL_GATE = 12,
+    SYS_INTERRUPT_GATE = 14,
+    SYS_TRAP_GATE = 15,
+};
+
+/* A descriptor as it lies in a table; 64-bit mode's system descriptors have a second half. */
+struct descriptor {
+    uint64_t low, high;
+    uint64_t linear; /* where it lies */
+};
+
+/* What is derived from a segment register; from all registers that say how code runs. */
+void seg_derive(struct x86_vcpu *vcpu, struct x86_segment *segment);
+void seg_derive_mode(struct x86_vcpu *vcpu);
+
+/* As real and virtual-8086 mode load it: only selector and base; or, in the latter, all. */
+void seg_load_real(struct x86_vcpu *vcpu, enum x86_segment_number number, uint16_t selector);
+
+/* Read a selector's descriptor. Past its table's end: @vector with the selector. Nothing is loaded. */
+enum step seg_read_descriptor(struct x86_vcpu *vcpu, uint16_t selector, uint8_t vector,
+                              struct descriptor *descriptor);
+/* ... its second half, in long mode. */
+enum step seg_read_high(struct x86_vcpu *vcpu, uint16_t selector, uint8_t vector,
+                        struct descriptor *descriptor);
+/* Is the selector within its table? */
+bool seg_is_in_table(const struct x86_vcpu *vcpu, uint16_t selector, uint64_t *linear);
+void seg_unpack(const struct descriptor *descriptor, uint16_t selector,
+                struct x86_segment *segment);
+/* Set the descriptor's accessed flag in memory, if it is not. */
+enum step seg_mark_accessed(struct x86_vcpu *vcpu, struct descriptor *descriptor);
+
+/* MOV, POP and LDS to a data or stack segment register: every check of the mode. Not CS. */
+enum step seg_load(struct x86_vcpu *vcpu, enum x86_segment_number number, uint16_t selector);
+
+/* What a stack segment must be for @cpl; @vector of a bad one: #GP for MOV, #TS for a switch of stacks. */
+enum step seg_prepare_stack(struct x86_vcpu *vcpu, uint16_t selector, unsigned cpl, uint8_t vector,
+                            struct x86_segment *segment);
+
+/* Loads of the TSS's: the stack of a privilege level. */
+enum step seg_stack_of_level(struct x86_vcpu *vcpu, unsigned level, uint16_t *ss, uint64_t *sp);
+
+static inline unsigned descriptor_type(const struct descriptor *descriptor)
+{
+    return (unsigned)(descriptor->low >> 40) & 15;
+}
+
+static inline bool descriptor_is_system(const struct descriptor *descriptor)
+{
+    return (descriptor->low >> 44 & 1) == 0;
+}
+
+static inline unsigned descriptor_dpl(const struct descriptor *descriptor)
+{
+    return (unsigned)(descriptor->low >> 45) & 3;
+}
+
+static inline bool descriptor_is_present(const struct descriptor *descriptor)
+{
+    return (descriptor->low >> 47 & 1) != 0;
+}
+
+static inline bool descriptor_is_code(const struct descriptor *descriptor)
+{
+    return !descriptor_is_system(descriptor) && (descriptor_type(descriptor) & 8) != 0;
+}
+
+static inline bool descriptor_is_conforming(const struct descriptor *descriptor)
+{
+    return descriptor_is_code(descriptor) && (descriptor_type(descriptor) & 4) != 0;
+}
+
+static inline bool descriptor_is_long(const struct descriptor *descriptor)
+{
+    return (descriptor->low >> 53 & 1) != 0;
+}
+
+/* Raise with a selector as the error code. */
+static inline enum step raise_selector(struct x86_vcpu *vcpu, uint8_t vector, uint16_t selector)
+{
+    return step_raise_code(vcpu, vector, selector & ~3u);
+}
+
+#endif
