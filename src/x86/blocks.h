@@ -32,8 +32,7 @@ void blocks_free(struct x86_blocks *blocks, const struct gm_allocator *allocator
  * The block at a host address, decoded now if need be. It may read up to the page's end.
  * Return: NULL: the first instruction goes past the page's end (blocks_decode_single()).
  */
-const struct block *blocks_find(struct x86_blocks *blocks, const uint8_t *host,
-                                enum x86_mode mode);
+const struct block *blocks_find(struct x86_blocks *blocks, const uint8_t *host, enum x86_mode mode);
 
 /* A block of the one instruction that begins with @bytes; valid until the next call. NULL: it is longer than that. */
 const struct block *blocks_single(struct x86_blocks *blocks, const uint8_t *bytes,

@@ -91,8 +91,7 @@ static uint8_t segment_of(ZydisRegister segment, enum x86_mode mode)
     return segment == ZYDIS_REGISTER_SS ? SEG_FLAT_STACK : SEG_FLAT;
 }
 
-static bool fill_memory(struct insn *insn, const ZydisDecodedOperandMem *memory,
-                        enum x86_mode mode)
+static bool fill_memory(struct insn *insn, const ZydisDecodedOperandMem *memory, enum x86_mode mode)
 {
     if (memory->type != ZYDIS_MEMOP_TYPE_MEM && memory->type != ZYDIS_MEMOP_TYPE_AGEN) {
         return false;
@@ -111,8 +110,8 @@ static bool fill_memory(struct insn *insn, const ZydisDecodedOperandMem *memory,
         insn->index = (uint8_t)ZydisRegisterGetId(memory->index);
         insn->scale = (uint8_t)__builtin_ctz(memory->scale);
     }
-    insn->seg = memory->type == ZYDIS_MEMOP_TYPE_AGEN ? SEG_FLAT
-                                                      : segment_of(memory->segment, mode);
+    insn->seg =
+        memory->type == ZYDIS_MEMOP_TYPE_AGEN ? SEG_FLAT : segment_of(memory->segment, mode);
     return true;
 }
 
@@ -226,10 +225,10 @@ enum decoded decode(const uint8_t *bytes, unsigned byte_count, enum x86_mode mod
     }
     if (!ZYAN_SUCCESS(status)) {
         insn->next = (uint8_t)(insn->offset + 1);
-        become(insn, status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ||
-                             status == ZYDIS_STATUS_NO_MORE_DATA
-                         ? run_too_long
-                         : run_undefined);
+        become(insn,
+               status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || status == ZYDIS_STATUS_NO_MORE_DATA
+                   ? run_too_long
+                   : run_undefined);
         return DECODED;
     }
     insn->next = (uint8_t)(insn->offset + decoded.length);

@@ -249,9 +249,7 @@ static const struct decode_rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(FWAIT) = {exec_fpu, FPU_FWAIT, 0},
     M(EMMS) = {exec_fpu, FPU_EMMS, 0},
 
-    SSE_OPS(SSE_RULE)
-    SSE_MOVES(SSE_RULE_OF_MOVE)
-};
+    SSE_OPS(SSE_RULE) SSE_MOVES(SSE_RULE_OF_MOVE)};
 
 static ZydisRegisterClass class_of(const ZydisDecodedInstruction *decoded,
                                    const ZydisDecodedOperand *operands, unsigned number)
@@ -334,6 +332,11 @@ struct decode_rule decode_find_rule(const ZydisDecodedInstruction *decoded,
             return rules[ZYDIS_MNEMONIC_MOVSD];
         }
         return (struct decode_rule){exec_sse, SSE_MOVE_SD, 0};
+    case ZYDIS_MNEMONIC_MOVD: /* to or from which xmm register */
+    case ZYDIS_MNEMONIC_MOVQ:
+        insn->selector = class_of(decoded, operands, 0) == ZYDIS_REGCLASS_XMM;
+        insn->selector |= class_of(decoded, operands, 1) == ZYDIS_REGCLASS_XMM ? 2 : 0;
+        break;
     case ZYDIS_MNEMONIC_CMPSD:
         if (decoded->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) {
             return rules[ZYDIS_MNEMONIC_CMPSD];

@@ -9,7 +9,8 @@
 #include <Zydis/Zydis.h>
 
 enum {
-    DECODE_ENDS = 1,  /* the block ends with it: it jumps, or changes what decoding or addresses depend on */
+    DECODE_ENDS =
+        1, /* the block ends with it: it jumps, or changes what decoding or addresses depend on */
     DECODE_WIDTH = 2, /* insn->size is the operand size, whatever the first operand's is */
 };
 

@@ -9,27 +9,30 @@
 /* Return: the handler, or NULL: this form is not there. insn->sub is set already; the rest may be adjusted. */
 typedef insn_fn *insn_select_fn(struct insn *insn);
 
-insn_select_fn exec_alu;     /* sub: enum alu_op */
-insn_select_fn exec_unary;   /* sub: enum unary_op */
-insn_select_fn exec_mov;     /* sub: enum mov_op */
-insn_select_fn exec_shift;   /* sub: enum shift_op */
+insn_select_fn exec_alu;          /* sub: enum alu_op */
+insn_select_fn exec_unary;        /* sub: enum unary_op */
+insn_select_fn exec_mov;          /* sub: enum mov_op */
+insn_select_fn exec_shift;        /* sub: enum shift_op */
 insn_select_fn exec_double_shift; /* sub: 0 SHLD, 1 SHRD */
-insn_select_fn exec_muldiv;  /* sub: enum muldiv_op */
-insn_select_fn exec_condition; /* sub: condition, and enum condition_op << 4 */
-insn_select_fn exec_flow;    /* sub: enum flow_op */
-insn_select_fn exec_stack;   /* sub: enum stack_op */
-insn_select_fn exec_string;  /* sub: enum string_op, and log2 of the element size << 4 */
-insn_select_fn exec_bit;     /* sub: enum bit_op */
-insn_select_fn exec_bcd;     /* sub: enum bcd_op */
-insn_select_fn exec_flag;    /* sub: enum flag_op */
-insn_select_fn exec_atomic;  /* sub: enum atomic_op */
-insn_select_fn exec_far;     /* sub: enum far_op */
-insn_select_fn exec_segment; /* sub: enum segment_op */
-insn_select_fn exec_system;  /* sub: enum system_op */
-insn_select_fn exec_port;    /* sub: enum port_op */
-insn_select_fn exec_sse;     /* sub: enum sse_move_op */
-insn_select_fn exec_sse_packed; /* sub: enum sse_op */
-insn_select_fn exec_fpu;     /* sub: enum fpu_op */
+insn_select_fn exec_muldiv;       /* sub: enum muldiv_op */
+insn_select_fn exec_condition;    /* sub: condition, and enum condition_op << 4 */
+insn_select_fn exec_flow;         /* sub: enum flow_op */
+insn_select_fn exec_stack;        /* sub: enum stack_op */
+insn_select_fn exec_string;       /* sub: enum string_op, and log2 of the element size << 4 */
+insn_select_fn exec_bit;          /* sub: enum bit_op */
+insn_select_fn exec_bcd;          /* sub: enum bcd_op */
+insn_select_fn exec_flag;         /* sub: enum flag_op */
+insn_select_fn exec_atomic;       /* sub: enum atomic_op */
+insn_select_fn exec_far;          /* sub: enum far_op */
+insn_select_fn exec_segment;      /* sub: enum segment_op */
+insn_select_fn exec_system;       /* sub: enum system_op */
+insn_select_fn exec_port;         /* sub: enum port_op */
+insn_select_fn exec_sse;          /* sub: enum sse_move_op */
+insn_select_fn exec_sse_packed;   /* sub: enum sse_op */
+insn_select_fn exec_fpu;          /* sub: enum fpu_op */
+
+/* What exec_sse() leaves to exec_sse_scalar.c. */
+insn_fn *exec_sse_scalar(const struct insn *insn);
 
 enum alu_op {
     ALU_ADD,
@@ -54,14 +57,14 @@ enum unary_op {
 
 enum mov_op {
     MOV_PLAIN,
-    MOV_ZERO,   /* MOVZX */
-    MOV_SIGN,   /* MOVSX, MOVSXD */
+    MOV_ZERO,    /* MOVZX */
+    MOV_SIGN,    /* MOVSX, MOVSXD */
     MOV_ADDRESS, /* LEA */
-    MOV_SWAP,   /* BSWAP */
-    MOV_BIG,    /* MOVBE */
-    MOV_WIDEN,  /* CBW, CWDE, CDQE */
-    MOV_SPREAD, /* CWD, CDQ, CQO */
-    MOV_TABLE,  /* XLAT */
+    MOV_SWAP,    /* BSWAP */
+    MOV_BIG,     /* MOVBE */
+    MOV_WIDEN,   /* CBW, CWDE, CDQE */
+    MOV_SPREAD,  /* CWD, CDQ, CQO */
+    MOV_TABLE,   /* XLAT */
     MOV_NOTHING, /* NOP and hints */
     MOV_FENCE,
     MOV_NONTEMPORAL, /* MOVNTI */
@@ -236,8 +239,6 @@ enum system_op {
     SYSTEM_XSETBV,
     SYSTEM_RDPKRU,
     SYSTEM_WRPKRU,
-    SYSTEM_MONITOR,
-    SYSTEM_MWAIT,
 };
 
 enum port_op {

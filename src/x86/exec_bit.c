@@ -94,8 +94,7 @@ static enum step bit_count(struct x86_vcpu *vcpu, const struct insn *insn)
     if (insn->sub == BIT_POPCNT) {
         flags_set_arithmetic(vcpu, value == 0 ? X86_FLAG_ZF : 0);
     } else {
-        flags_set_arithmetic(vcpu, (count == 0 ? X86_FLAG_ZF : 0) |
-                                       (value == 0 ? X86_FLAG_CF : 0));
+        flags_set_arithmetic(vcpu, (count == 0 ? X86_FLAG_ZF : 0) | (value == 0 ? X86_FLAG_CF : 0));
     }
     return STEP_NEXT;
 }

@@ -179,8 +179,8 @@ static enum step jump_if_no_count(struct x86_vcpu *vcpu, const struct insn *insn
     return jump_relative(vcpu, insn);
 }
 
-static enum step software_interrupt(struct x86_vcpu *vcpu, const struct insn *insn,
-                                    uint8_t vector, bool is_privileged)
+static enum step software_interrupt(struct x86_vcpu *vcpu, const struct insn *insn, uint8_t vector,
+                                    bool is_privileged)
 {
     vcpu->event = (struct x86_event){
         .kind = X86_EVENT_SOFTWARE,

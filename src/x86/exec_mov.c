@@ -116,8 +116,7 @@ static enum step spread_sign(struct x86_vcpu *vcpu, const struct insn *insn)
 
 static enum step xlat(struct x86_vcpu *vcpu, const struct insn *insn)
 {
-    uint64_t offset =
-        (vcpu->gpr[X86_RBX] + (uint8_t)vcpu->gpr[X86_RAX]) & insn->addr_mask;
+    uint64_t offset = (vcpu->gpr[X86_RBX] + (uint8_t)vcpu->gpr[X86_RAX]) & insn->addr_mask;
     uint64_t linear, value;
 
     TRY(mem_linear_of(vcpu, insn->seg, offset, 1, MEM_READ, &linear));

@@ -112,8 +112,7 @@ static enum step divide(struct x86_vcpu *vcpu, const struct insn *insn)
     if (quotient >> (size * 8) != 0) {
         return step_raise(vcpu, X86_DE);
     }
-    write_double(vcpu, size, (uint64_t)quotient,
-                 (uint64_t)(dividend - quotient * divisor));
+    write_double(vcpu, size, (uint64_t)quotient, (uint64_t)(dividend - quotient * divisor));
     return STEP_NEXT;
 }
 
@@ -131,9 +130,8 @@ static enum step divide_signed(struct x86_vcpu *vcpu, const struct insn *insn)
     if (divisor == 0 || (divisor == -1 && (wide)dividend == (wide)1 << 127)) {
         return step_raise(vcpu, X86_DE);
     }
-    quotient = dividend == (int64_t)dividend && divisor != -1
-                   ? (int64_t)dividend / (int64_t)divisor
-                   : dividend / divisor;
+    quotient = dividend == (int64_t)dividend && divisor != -1 ? (int64_t)dividend / (int64_t)divisor
+                                                              : dividend / divisor;
     if (quotient != (int64_t)sign_extend((uint64_t)quotient, size)) {
         return step_raise(vcpu, X86_DE);
     }

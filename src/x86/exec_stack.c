@@ -79,8 +79,8 @@ static enum step pushf(struct x86_vcpu *vcpu, const struct insn *insn)
 static enum step popf(struct x86_vcpu *vcpu, const struct insn *insn)
 {
     uint64_t sp = vcpu->gpr[X86_RSP];
-    uint64_t writable = X86_FLAGS_ARITHMETIC | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT |
-                        X86_FLAG_AC | X86_FLAG_ID;
+    uint64_t writable =
+        X86_FLAGS_ARITHMETIC | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT | X86_FLAG_AC | X86_FLAG_ID;
     unsigned iopl = (unsigned)(vcpu->rflags & X86_FLAG_IOPL) >> 12;
     uint64_t value;
 
@@ -132,8 +132,7 @@ static enum step popa(struct x86_vcpu *vcpu, const struct insn *insn)
 /* A stack pointer as wide as the stack is. */
 static void write_stack_pointer(struct x86_vcpu *vcpu, unsigned number, uint64_t value)
 {
-    vcpu->gpr[number] =
-        (vcpu->gpr[number] & ~vcpu->stack_mask) | (value & vcpu->stack_mask);
+    vcpu->gpr[number] = (vcpu->gpr[number] & ~vcpu->stack_mask) | (value & vcpu->stack_mask);
 }
 
 static enum step enter(struct x86_vcpu *vcpu, const struct insn *insn)
@@ -167,8 +166,8 @@ static enum step enter(struct x86_vcpu *vcpu, const struct insn *insn)
 
 static enum step leave(struct x86_vcpu *vcpu, const struct insn *insn)
 {
-    uint64_t sp = (vcpu->gpr[X86_RSP] & ~vcpu->stack_mask) |
-                  (vcpu->gpr[X86_RBP] & vcpu->stack_mask);
+    uint64_t sp =
+        (vcpu->gpr[X86_RSP] & ~vcpu->stack_mask) | (vcpu->gpr[X86_RBP] & vcpu->stack_mask);
     uint64_t value;
 
     TRY(stack_pop(vcpu, insn->size, &value, &sp));

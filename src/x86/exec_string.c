@@ -54,8 +54,7 @@ X86_INLINE enum step stos_one(struct x86_vcpu *vcpu, const struct insn *insn, un
     uint64_t to;
 
     TRY(destination_linear(vcpu, insn, size, MEM_WRITE, &to));
-    TRY(store_linear(vcpu, to, size, destination_segment(vcpu),
-                     gpr_read(vcpu, X86_RAX, size)));
+    TRY(store_linear(vcpu, to, size, destination_segment(vcpu), gpr_read(vcpu, X86_RAX, size)));
     advance(vcpu, insn, X86_RDI, size);
     return STEP_NEXT;
 }

@@ -80,16 +80,16 @@ X86_INLINE void flags_set_arithmetic(struct x86_vcpu *vcpu, uint64_t flags)
     uint64_t below = carry ^ ((flags & X86_FLAG_OF) != 0);
 
     vcpu->flag_zero = (flags & X86_FLAG_ZF) == 0;
-    vcpu->flag_sign = ((flags & X86_FLAG_SF) != 0 ? UINT64_C(1) << 63 : 0) |
-                      ((flags & X86_FLAG_PF) == 0);
+    vcpu->flag_sign =
+        ((flags & X86_FLAG_SF) != 0 ? UINT64_C(1) << 63 : 0) | ((flags & X86_FLAG_PF) == 0);
     vcpu->flag_carries = carry << 63 | below << 62 | ((flags & X86_FLAG_AF) != 0 ? 8 : 0);
 }
 
 /* Change CF and OF, leave the others. */
 X86_INLINE void flags_set_carry_overflow(struct x86_vcpu *vcpu, bool carry, bool overflow)
 {
-    vcpu->flag_carries = (uint64_t)carry << 63 | (uint64_t)(carry ^ overflow) << 62 |
-                         (vcpu->flag_carries & 8);
+    vcpu->flag_carries =
+        (uint64_t)carry << 63 | (uint64_t)(carry ^ overflow) << 62 | (vcpu->flag_carries & 8);
 }
 
 X86_INLINE void flags_set_carry(struct x86_vcpu *vcpu, bool carry)

@@ -64,21 +64,21 @@ enum {
 
 struct insn {
     insn_fn *run;
-    uint64_t imm;       /* sign-extended; of a relative branch: the distance from the next instruction */
-    uint64_t disp;      /* relative to rip: counted from the block's begin */
+    uint64_t imm;  /* sign-extended; of a relative branch: the distance from the next instruction */
+    uint64_t disp; /* relative to rip: counted from the block's begin */
     uint64_t addr_mask; /* of effective addresses */
     /* General registers: the byte's offset in vcpu->gpr, so that AH is but another place. Others: the number. */
     uint8_t reg[3];
     uint8_t form;
-    uint8_t size;     /* of the first operand; without operands, or of a branch: the operand size */
-    uint8_t size1;    /* of the second operand */
+    uint8_t size;  /* of the first operand; without operands, or of a branch: the operand size */
+    uint8_t size1; /* of the second operand */
     uint8_t base, index, scale, seg; /* the memory operand */
     uint8_t prefixes;
     uint8_t address_size;
-    uint8_t sub;      /* what the handler's family tells apart */
-    uint8_t offset;   /* from the block's begin */
-    uint8_t next;     /* ... of the next instruction */
-    uint8_t ends;     /* no instruction follows in the block */
+    uint8_t sub;       /* what the handler's family tells apart */
+    uint8_t offset;    /* from the block's begin */
+    uint8_t next;      /* ... of the next instruction */
+    uint8_t ends;      /* no instruction follows in the block */
     uint16_t selector; /* of a far pointer in the instruction */
 };
 

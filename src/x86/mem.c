@@ -14,9 +14,8 @@ enum step mem_segment(struct x86_vcpu *vcpu, unsigned seg, uint64_t offset, unsi
         *linear = segment->base + offset;
         return STEP_NEXT;
     }
-    if (!(intent == MEM_READ ? segment->can_read : segment->can_write) ||
-        offset < segment->first || offset > segment->last ||
-        segment->last - offset < size - 1) {
+    if (!(intent == MEM_READ ? segment->can_read : segment->can_write) || offset < segment->first ||
+        offset > segment->last || segment->last - offset < size - 1) {
         return step_raise_code(vcpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
     }
     *linear = (uint32_t)(segment->base + offset);
@@ -71,22 +70,22 @@ enum step answer_expect(struct x86_vcpu *vcpu, enum x86_answer_kind kind, uint64
         return step_exit(vcpu, X86_EXIT_EMULATION);
     }
     vcpu->answer_count = vcpu->answer_next;
-    vcpu->answers[vcpu->answer_count] = (struct x86_answer){
-        .kind = kind, .size_bytes = (uint8_t)size, .address = address};
+    vcpu->answers[vcpu->answer_count] =
+        (struct x86_answer){.kind = kind, .size_bytes = (uint8_t)size, .address = address};
     vcpu->is_access_pending = true;
     return STEP_NEXT;
 }
 
-static enum step leave_for_answer(struct x86_vcpu *vcpu, enum x86_answer_kind kind,
-                                  uint64_t linear, unsigned size)
+static enum step leave_for_answer(struct x86_vcpu *vcpu, enum x86_answer_kind kind, uint64_t linear,
+                                  unsigned size)
 {
     TRY(answer_expect(vcpu, kind, linear, size));
     vcpu->outcome = GM_MMU_MMIO;
     return STEP_OUTCOME;
 }
 
-static enum step load_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
-                         enum mem_intent intent, enum gm_mmu_view view, uint64_t *value)
+enum step mem_load_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
+                      enum mem_intent intent, enum gm_mmu_view view, uint64_t *value)
 {
     const struct x86_answer *answer = answer_find(vcpu, X86_ANSWER_LOAD, linear, size);
     enum gm_mmu_outcome outcome;
@@ -102,8 +101,8 @@ static enum step load_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, 
     return mem_outcome(vcpu, outcome, seg, intent);
 }
 
-static enum step store_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
-                          enum gm_mmu_view view, uint64_t value)
+enum step mem_store_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
+                       enum gm_mmu_view view, uint64_t value)
 {
     enum gm_mmu_outcome outcome;
 
@@ -121,23 +120,23 @@ static enum step store_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size,
 enum step mem_load_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
                         enum mem_intent intent, uint64_t *value)
 {
-    return load_as(vcpu, linear, size, seg, intent, vcpu->data_view, value);
+    return mem_load_as(vcpu, linear, size, seg, intent, vcpu->data_view, value);
 }
 
 enum step mem_store_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
                          uint64_t value)
 {
-    return store_as(vcpu, linear, size, seg, vcpu->data_view, value);
+    return mem_store_as(vcpu, linear, size, seg, vcpu->data_view, value);
 }
 
 enum step mem_load_system(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, uint64_t *value)
 {
-    return load_as(vcpu, linear, size, X86_DS, MEM_READ, GM_MMU_SUPERVISOR, value);
+    return mem_load_as(vcpu, linear, size, X86_DS, MEM_READ, GM_MMU_SUPERVISOR, value);
 }
 
 enum step mem_store_system(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, uint64_t value)
 {
-    return store_as(vcpu, linear, size, X86_DS, GM_MMU_SUPERVISOR, value);
+    return mem_store_as(vcpu, linear, size, X86_DS, GM_MMU_SUPERVISOR, value);
 }
 
 enum step mem_probe_write(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg)
@@ -203,8 +202,7 @@ enum step rmw_end_slow(struct x86_vcpu *vcpu, const struct insn *insn, unsigned 
         return STEP_NEXT;
     }
     vcpu->block_end = NULL;
-    outcome =
-        gm_mmu_cmpxchg_linear(vcpu->mmu, rmw->linear, size, vcpu->data_view, &seen, value);
+    outcome = gm_mmu_cmpxchg_linear(vcpu->mmu, rmw->linear, size, vcpu->data_view, &seen, value);
     if (outcome == GM_MMU_MMIO) {
         return leave_for_answer(vcpu, X86_ANSWER_STORE, rmw->linear, size);
     }
@@ -215,7 +213,7 @@ enum step rmw_end_slow(struct x86_vcpu *vcpu, const struct insn *insn, unsigned 
 
 #define EXCHANGE(bits)                                                                             \
     {                                                                                              \
-        uint##bits##_t expected = (uint##bits##_t)*old;                                            \
+        uint##bits##_t expected = (uint##bits##_t) * old;                                          \
         bool is_done =                                                                             \
             __atomic_compare_exchange_n((uint##bits##_t *)host, &expected, (uint##bits##_t)value,  \
                                         false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                \

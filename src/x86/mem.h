@@ -32,6 +32,11 @@ enum step mem_load_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, u
                         enum mem_intent intent, uint64_t *value);
 enum step mem_store_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
                          uint64_t value);
+/* By another view than that of the instruction's data. */
+enum step mem_load_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
+                      enum mem_intent intent, enum gm_mmu_view view, uint64_t *value);
+enum step mem_store_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
+                       enum gm_mmu_view view, uint64_t value);
 /* Of the system: as a supervisor, whatever the CPL: descriptor tables, interrupt stacks. */
 enum step mem_load_system(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, uint64_t *value);
 enum step mem_store_system(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, uint64_t value);

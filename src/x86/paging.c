@@ -21,11 +21,10 @@ bool cpuid_find(const struct x86_vcpu *vcpu, uint32_t function, uint32_t index,
     return false;
 }
 
-enum step paging_set(struct x86_vcpu *vcpu, uint64_t cr0, uint64_t cr3, uint64_t cr4,
-                     uint64_t efer, uint32_t pkru)
+enum step paging_set(struct x86_vcpu *vcpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
+                     uint32_t pkru)
 {
-    struct gm_mmu_paging paging = {
-        .cr0 = cr0, .cr3 = cr3, .cr4 = cr4, .efer = efer, .pkru = pkru};
+    struct gm_mmu_paging paging = {.cr0 = cr0, .cr3 = cr3, .cr4 = cr4, .efer = efer, .pkru = pkru};
     struct x86_cpuid_entry entry;
 
     if (cpuid_find(vcpu, 0x80000008, 0, &entry)) {

@@ -10,8 +10,8 @@
  * Tell it of these instead of those that are in the vCPU; the caller commits them afterwards.
  * Return: STEP_NEXT; STEP_FAULT: PDPTEs are not valid, #GP; STEP_OUTCOME.
  */
-enum step paging_set(struct x86_vcpu *vcpu, uint64_t cr0, uint64_t cr3, uint64_t cr4,
-                     uint64_t efer, uint32_t pkru);
+enum step paging_set(struct x86_vcpu *vcpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
+                     uint32_t pkru);
 
 /* The guest's CPUID leaf. Return: false and zeros: there is none. */
 bool cpuid_find(const struct x86_vcpu *vcpu, uint32_t function, uint32_t index,

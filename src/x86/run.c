@@ -182,8 +182,8 @@ static const struct block *find_block(struct x86_vcpu *vcpu, enum step *step)
         if (*step != STEP_NEXT) {
             return NULL;
         }
-        host = gm_tlb_hit(vcpu->mmu, vcpu->mmu->view_tags[vcpu->fetch_view], linear, 1,
-                          GM_MMU_FETCH);
+        host =
+            gm_tlb_hit(vcpu->mmu, vcpu->mmu->view_tags[vcpu->fetch_view], linear, 1, GM_MMU_FETCH);
     }
     vcpu->code_page = (uintptr_t)host & GM_MMU_PAGE_MASK;
     if (host != NULL) {
@@ -203,8 +203,7 @@ static const struct block *find_block(struct x86_vcpu *vcpu, enum step *step)
 static void note_bytes(struct x86_vcpu *vcpu)
 {
     const struct x86_segment *cs = &vcpu->segment[X86_CS];
-    uint64_t linear =
-        vcpu->mode == X86_MODE_64 ? vcpu->rip : (uint32_t)(cs->base + vcpu->rip);
+    uint64_t linear = vcpu->mode == X86_MODE_64 ? vcpu->rip : (uint32_t)(cs->base + vcpu->rip);
     unsigned count = PAGE_BYTES - (unsigned)(linear & (PAGE_BYTES - 1));
 
     count = count < FETCH_MAX ? count : FETCH_MAX;
@@ -212,8 +211,7 @@ static void note_bytes(struct x86_vcpu *vcpu)
     if (vcpu->is_out) {
         return;
     }
-    if (gm_mmu_fetch_linear(vcpu->mmu, linear, count, vcpu->fetch_view, vcpu->bytes) ==
-        GM_MMU_OK) {
+    if (gm_mmu_fetch_linear(vcpu->mmu, linear, count, vcpu->fetch_view, vcpu->bytes) == GM_MMU_OK) {
         vcpu->byte_count = (uint8_t)count;
     } else {
         vcpu->is_out = true;

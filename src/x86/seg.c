@@ -39,7 +39,7 @@ void seg_derive_mode(struct x86_vcpu *vcpu)
         vcpu->cpl = (vcpu->rflags & X86_FLAG_VM) != 0 ? 3 : ss->dpl;
     }
     vcpu->fetch_view = vcpu->cpl == 3 ? GM_MMU_USER : GM_MMU_SUPERVISOR;
-    vcpu->data_view = vcpu->cpl == 3                        ? GM_MMU_USER
+    vcpu->data_view = vcpu->cpl == 3                      ? GM_MMU_USER
                       : (vcpu->rflags & X86_FLAG_AC) != 0 ? GM_MMU_SUPERVISOR_AC
                                                           : GM_MMU_SUPERVISOR;
     vcpu->has_sse = (vcpu->cr4 & 0x200) != 0 && (vcpu->cr0 & 4) == 0;
@@ -50,8 +50,7 @@ void seg_load_real(struct x86_vcpu *vcpu, enum x86_segment_number number, uint16
     struct x86_segment *segment = &vcpu->segment[number];
 
     if ((vcpu->rflags & X86_FLAG_VM) != 0) {
-        *segment = (struct x86_segment){
-            .limit = 0xffff, .type = 3, .present = 1, .dpl = 3, .s = 1};
+        *segment = (struct x86_segment){.limit = 0xffff, .type = 3, .present = 1, .dpl = 3, .s = 1};
     }
     segment->selector = selector;
     segment->base = (uint64_t)selector << 4;
@@ -108,8 +107,7 @@ enum step seg_read_high(struct x86_vcpu *vcpu, uint16_t selector, uint8_t vector
     return STEP_NEXT;
 }
 
-void seg_unpack(const struct descriptor *descriptor, uint16_t selector,
-                struct x86_segment *segment)
+void seg_unpack(const struct descriptor *descriptor, uint16_t selector, struct x86_segment *segment)
 {
     uint64_t low = descriptor->low;
     uint32_t limit = (uint32_t)((low & 0xffff) | (low >> 32 & 0xf0000));
@@ -131,8 +129,7 @@ void seg_unpack(const struct descriptor *descriptor, uint16_t selector,
 
 enum step seg_mark_accessed(struct x86_vcpu *vcpu, struct descriptor *descriptor)
 {
-    if (descriptor_is_system(descriptor) ||
-        (descriptor_type(descriptor) & TYPE_ACCESSED) != 0) {
+    if (descriptor_is_system(descriptor) || (descriptor_type(descriptor) & TYPE_ACCESSED) != 0) {
         return STEP_NEXT;
     }
     descriptor->low |= UINT64_C(1) << 40;

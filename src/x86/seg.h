@@ -55,6 +55,34 @@ enum step seg_load(struct x86_vcpu *vcpu, enum x86_segment_number number, uint16
 enum step seg_prepare_stack(struct x86_vcpu *vcpu, uint16_t selector, unsigned cpl, uint8_t vector,
                             struct x86_segment *segment);
 
+/* A code segment becomes CS, at a privilege level; SS's hidden level follows. */
+void seg_commit_code(struct x86_vcpu *vcpu, const struct x86_segment *segment, unsigned cpl);
+void seg_commit_stack(struct x86_vcpu *vcpu, const struct x86_segment *segment);
+/* A null SS, as 64-bit mode has it, at a level. */
+struct x86_segment seg_null_stack(unsigned level);
+/* After a return to an outer level: data segments that it may not use are gone. */
+void seg_drop_inner(struct x86_vcpu *vcpu);
+/* What is a code segment in the mode: not both 64-bit and 32-bit. */
+bool seg_is_code_valid(const struct x86_vcpu *vcpu, const struct descriptor *descriptor);
+
+/* A stack that is pushed to before it is the vCPU's: nothing changes but memory. */
+struct seg_frame {
+    struct x86_segment segment;
+    uint64_t sp;
+    uint64_t mask;
+    enum gm_mmu_view view;
+    bool is_64;       /* the segment does not count */
+    bool is_switched; /* its faults have its selector as the error code */
+};
+enum step seg_frame_push(struct x86_vcpu *vcpu, struct seg_frame *frame, unsigned size,
+                         uint64_t value);
+enum step seg_frame_pop(struct x86_vcpu *vcpu, struct seg_frame *frame, unsigned size,
+                        uint64_t *value);
+/* The stack as it is now. */
+struct seg_frame seg_frame_now(const struct x86_vcpu *vcpu);
+/* What RSP becomes. */
+uint64_t seg_frame_sp(const struct x86_vcpu *vcpu, const struct seg_frame *frame);
+
 /* Loads of the TSS's: the stack of a privilege level. */
 enum step seg_stack_of_level(struct x86_vcpu *vcpu, unsigned level, uint16_t *ss, uint64_t *sp);
 

@@ -123,9 +123,7 @@
     X(CVTSS2SD, cvtss2sd, F4)
 
 #define SSE_ENUM(upper, lower, kind) SSE_##upper,
-enum sse_op {
-    SSE_OPS(SSE_ENUM) SSE_OP_COUNT
-};
+enum sse_op { SSE_OPS(SSE_ENUM) SSE_OP_COUNT };
 #undef SSE_ENUM
 
 /* The others, by hand. MOVSD and CMPSD are strings' names as well: the decoder tells them apart. */

@@ -45,8 +45,7 @@ void x86_vcpu_free(struct x86_vcpu *vcpu)
 static void reset_segments(struct x86_vcpu *vcpu)
 {
     for (unsigned i = 0; i < X86_SEGMENTS; i++) {
-        vcpu->segment[i] =
-            (struct x86_segment){.limit = 0xffff, .type = 3, .present = 1, .s = 1};
+        vcpu->segment[i] = (struct x86_segment){.limit = 0xffff, .type = 3, .present = 1, .s = 1};
     }
     vcpu->segment[X86_CS].selector = 0xf000;
     vcpu->segment[X86_CS].base = 0xffff0000;
@@ -70,9 +69,8 @@ void x86_vcpu_reset(struct x86_vcpu *vcpu)
     memset(vcpu->dr, 0, sizeof(vcpu->dr));
     vcpu->dr[6] = 0xffff0ff0;
     vcpu->dr[7] = 0x400;
-    vcpu->msr = (struct x86_msrs){.apic_base = 0xfee00900,
-                                  .pat = UINT64_C(0x0007040600070406),
-                                  .misc_enable = 1};
+    vcpu->msr = (struct x86_msrs){
+        .apic_base = 0xfee00900, .pat = UINT64_C(0x0007040600070406), .misc_enable = 1};
     vcpu->mxcsr = 0x1f80;
     vcpu->fpu = (struct x86_fpu){.fcw = 0x40};
     vcpu->event = (struct x86_event){0};

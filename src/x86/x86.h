@@ -127,13 +127,13 @@ enum x86_mp_state {
 };
 
 enum x86_exit {
-    X86_EXIT_BUDGET,     /* as many instructions as were allowed */
-    X86_EXIT_INTR,       /* gm_mmu_kick() */
-    X86_EXIT_IO,         /* vcpu->io */
-    X86_EXIT_MMIO,       /* gm_mmu_exit(): answer it; x86_run() resumes it */
-    X86_EXIT_HLT,        /* rip is behind it; mp_state X86_HALTED: no instruction runs until an event comes */
-    X86_EXIT_SHUTDOWN,   /* triple fault */
-    X86_EXIT_EMULATION,  /* an instruction that is not there: vcpu->bytes; KVM_INTERNAL_ERROR_EMULATION */
+    X86_EXIT_BUDGET, /* as many instructions as were allowed */
+    X86_EXIT_INTR,   /* gm_mmu_kick() */
+    X86_EXIT_IO,     /* vcpu->io */
+    X86_EXIT_MMIO,   /* gm_mmu_exit(): answer it; x86_run() resumes it */
+    X86_EXIT_HLT, /* rip is behind it; mp_state X86_HALTED: no instruction runs until an event comes */
+    X86_EXIT_SHUTDOWN, /* triple fault */
+    X86_EXIT_EMULATION, /* an instruction that is not there: vcpu->bytes; KVM_INTERNAL_ERROR_EMULATION */
     X86_EXIT_IRQ_WINDOW, /* request_irq_window is set, and x86_can_interrupt() */
     X86_EXIT_RING_FULL,  /* GM_MMU_RING_FULL */
     X86_EXIT_DENIED,     /* GM_MMU_DENIED: gm_mmu_exit(); KVM_EXIT_MEMORY_FAULT */
@@ -189,13 +189,13 @@ struct x86_vcpu {
     const void *block_end; /* instruction at which the block ends; NULL: after the present one */
     uintptr_t code_page;   /* host page of the block under way */
     uint64_t stack_mask;
-    uint64_t code_mask;    /* of rip */
-    uint8_t mode;          /* enum x86_mode */
+    uint64_t code_mask; /* of rip */
+    uint8_t mode;       /* enum x86_mode */
     uint8_t cpl;
-    uint8_t data_view;     /* enum gm_mmu_view of explicit data accesses */
+    uint8_t data_view; /* enum gm_mmu_view of explicit data accesses */
     uint8_t fetch_view;
-    bool has_sse;          /* CR4.OSFXSR, not CR0.EM */
-    bool is_paging_stale;  /* the mmu does not know yet of cr0, cr3, cr4, efer */
+    bool has_sse;         /* CR4.OSFXSR, not CR0.EM */
+    bool is_paging_stale; /* the mmu does not know yet of cr0, cr3, cr4, efer */
 
     struct x86_segment segment[X86_SEGMENTS], ldt, tr;
     struct x86_table gdt, idt;
@@ -226,9 +226,9 @@ struct x86_vcpu {
     uint64_t instructions; /* that were completed, since it was made */
 
     /* Private: what the present instruction has come to. */
-    struct x86_event fault;         /* STEP_FAULT */
-    enum gm_mmu_outcome outcome;    /* STEP_OUTCOME: guest mode has been left */
-    enum x86_exit exit;             /* STEP_EXIT */
+    struct x86_event fault;      /* STEP_FAULT */
+    enum gm_mmu_outcome outcome; /* STEP_OUTCOME: guest mode has been left */
+    enum x86_exit exit;          /* STEP_EXIT */
     struct x86_answer answers[X86_ANSWERS_MAX];
     uint8_t answer_count, answer_next;
     bool is_out;            /* of guest mode: a page fault left it */

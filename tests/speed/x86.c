@@ -70,8 +70,8 @@ static void set_up(struct x86_vcpu *cpu, uint8_t *memory)
 int main(int argc, char **argv)
 {
     uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 0) : 40;
-    uint8_t *memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *memory =
+        mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct gm_soft_slot slot = {.size_bytes = MEMORY_BYTES, .hva = (uintptr_t)memory};
     struct gm_soft *soft;
     struct gm_soft_vcpu *vcpu;
@@ -93,8 +93,7 @@ int main(int argc, char **argv)
     memcpy(&result, memory + WORK, 8);
     printf("{\"benchmark\": \"x86-integer\", \"exit\": %d, \"result\": \"%016lx\", "
            "\"instructions\": %lu, \"seconds\": %.3f, \"million_per_second\": %.1f}\n",
-           exit, result, cpu->instructions, seconds,
-           (double)cpu->instructions / seconds / 1e6);
+           exit, result, cpu->instructions, seconds, (double)cpu->instructions / seconds / 1e6);
     x86_vcpu_free(cpu);
     gm_soft_vcpu_free(vcpu);
     return gm_soft_close(soft) != 0 || exit != X86_EXIT_HLT;
