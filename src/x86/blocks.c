@@ -37,8 +37,14 @@ void blocks_free(struct x86_blocks *blocks, const struct gm_allocator *allocator
     allocator->free(allocator->opaque, blocks);
 }
 
-/* Are the bytes that a block was made of still there? A race with a writer is like one on hardware: either. */
-static bool is_current(const struct block *block)
+/*
+ * Code is read while other threads may write it, as on hardware: old bytes or new ones come out. Whoever reads a mix
+ * decodes an instruction that the next entry finds changed.
+ */
+#define READS_RACING_CODE __attribute__((no_sanitize("thread")))
+
+/* Are the bytes that a block was made of still there? */
+READS_RACING_CODE static bool is_current(const struct block *block)
 {
     const uint8_t *host = block->host;
     unsigned count = block->byte_count;
@@ -58,6 +64,13 @@ static bool is_current(const struct block *block)
         }
     }
     return true;
+}
+
+READS_RACING_CODE static void copy_code(uint8_t *to, const uint8_t *host, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        to[i] = ((const volatile uint8_t *)host)[i];
+    }
 }
 
 static struct block **place_of(struct x86_blocks *blocks, const uint8_t *host, enum x86_mode mode)
@@ -121,7 +134,7 @@ static const struct block *make_block(struct x86_blocks *blocks, const uint8_t *
     byte_max = byte_max < BLOCK_BYTES_MAX ? byte_max : BLOCK_BYTES_MAX;
     block->host = host;
     block->mode = (uint8_t)mode;
-    memcpy(block->bytes, host, byte_max);
+    copy_code(block->bytes, host, byte_max);
     fill_block(block, byte_max, BLOCK_INSNS_MAX);
     if (block->insn_count == 0) {
         return NULL;

@@ -63,6 +63,9 @@ static const struct decode_rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(MFENCE) = {exec_mov, MOV_FENCE, 0},
     M(SFENCE) = {exec_mov, MOV_FENCE, 0},
     M(LFENCE) = {exec_mov, MOV_FENCE, 0},
+    M(CLFLUSH) = {exec_mov, MOV_FLUSH, 0},
+    M(CLFLUSHOPT) = {exec_mov, MOV_FLUSH, 0},
+    M(CLWB) = {exec_mov, MOV_FLUSH, 0},
     M(MOVNTI) = {exec_mov, MOV_NONTEMPORAL, 0},
 
     M(ROL) = {exec_shift, SHIFT_ROL, 0},
@@ -156,6 +159,10 @@ static const struct decode_rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(SARX) = {exec_bit, BIT_SARX, 0},
     M(RORX) = {exec_bit, BIT_RORX, 0},
     M(MULX) = {exec_bit, BIT_MULX, 0},
+    M(PDEP) = {exec_bit, BIT_PDEP, 0},
+    M(PEXT) = {exec_bit, BIT_PEXT, 0},
+    M(ADCX) = {exec_bit, BIT_ADCX, 0},
+    M(ADOX) = {exec_bit, BIT_ADOX, 0},
 
     M(DAA) = {exec_bcd, BCD_DAA, 0},
     M(DAS) = {exec_bcd, BCD_DAS, 0},

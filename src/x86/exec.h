@@ -67,6 +67,7 @@ enum mov_op {
     MOV_TABLE,   /* XLAT */
     MOV_NOTHING, /* NOP and hints */
     MOV_FENCE,
+    MOV_FLUSH,       /* CLFLUSH */
     MOV_NONTEMPORAL, /* MOVNTI */
 };
 
@@ -153,6 +154,10 @@ enum bit_op {
     BIT_SARX,
     BIT_RORX,
     BIT_MULX,
+    BIT_PDEP,
+    BIT_PEXT,
+    BIT_ADCX,
+    BIT_ADOX,
 };
 
 enum bcd_op {

@@ -201,6 +201,44 @@ static enum step mulx(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_NEXT;
 }
 
+/* PDEP, PEXT: no flags. */
+static enum step scatter(struct x86_vcpu *vcpu, const struct insn *insn)
+{
+    unsigned size = insn->size;
+    uint64_t source = reg_read(vcpu, insn->reg[1], size);
+    uint64_t result = 0;
+    uint64_t mask;
+    unsigned count = 0;
+
+    TRY(operand_read(vcpu, insn, 2, size, &mask));
+    for (; mask != 0; mask &= mask - 1, count++) {
+        unsigned bit = (unsigned)__builtin_ctzll(mask);
+
+        result |=
+            insn->sub == BIT_PDEP ? (source >> count & 1) << bit : (source >> bit & 1) << count;
+    }
+    reg_write(vcpu, insn->reg[0], size, result);
+    return STEP_NEXT;
+}
+
+/* ADCX, ADOX: a carry of their own, CF or OF; nothing else changes. */
+static enum step add_by_flag(struct x86_vcpu *vcpu, const struct insn *insn)
+{
+    unsigned size = insn->size;
+    bool is_by_carry = insn->sub == BIT_ADCX;
+    bool carry = is_by_carry ? flag_cf(vcpu) : flag_of(vcpu);
+    uint64_t a = reg_read(vcpu, insn->reg[0], size);
+    uint64_t b, result;
+
+    TRY(operand_read(vcpu, insn, 1, size, &b));
+    result = zero_extend(a + b + carry, size);
+    reg_write(vcpu, insn->reg[0], size, result);
+    carry = result < a || (carry && result == a);
+    flags_set_carry_overflow(vcpu, is_by_carry ? carry : flag_cf(vcpu),
+                             is_by_carry ? flag_of(vcpu) : carry);
+    return STEP_NEXT;
+}
+
 insn_fn *exec_bit(struct insn *insn)
 {
     switch (insn->sub) {
@@ -227,6 +265,12 @@ insn_fn *exec_bit(struct insn *insn)
         return extract;
     case BIT_MULX:
         return mulx;
+    case BIT_PDEP:
+    case BIT_PEXT:
+        return scatter;
+    case BIT_ADCX:
+    case BIT_ADOX:
+        return add_by_flag;
     default:
         return shift_plain;
     }

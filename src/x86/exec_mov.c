@@ -140,6 +140,14 @@ static enum step fence(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_NEXT;
 }
 
+/* CLFLUSH and its like: faults as a read does; there is no cache to flush. */
+static enum step flush(struct x86_vcpu *vcpu, const struct insn *insn)
+{
+    uint64_t value;
+
+    return mem_load(vcpu, insn, 1, &value);
+}
+
 static insn_fn *select_plain(const struct insn *insn)
 {
     static insn_fn *const rr[] = INSN_TABLE(mov_rr);
@@ -193,6 +201,8 @@ insn_fn *exec_mov(struct insn *insn)
         return xlat;
     case MOV_FENCE:
         return fence;
+    case MOV_FLUSH:
+        return flush;
     default:
         return nop;
     }

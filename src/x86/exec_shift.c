@@ -147,17 +147,38 @@ insn_fn *exec_shift(struct insn *insn)
 }
 
 /*
- * SHLD, SHRD. Of 16 bits by more than 16 the result is undefined: processors go on as if the operands stood
- * side by side, over and over.
+ * SHLD, SHRD. Of 16 bits by more than 16 the result is undefined: after the second operand's bits come the
+ * first one's again, as on Intel's processors.
  */
+static struct shifted shift_double(unsigned sub, uint64_t value, uint64_t fill, unsigned count,
+                                   unsigned bits)
+{
+    struct shifted result = {0};
+    uint64_t again = value;
+
+    if (count > bits) {
+        value = fill;
+        fill = again;
+        count -= bits;
+    }
+    if (sub == 0) {
+        result.value = zero_extend(value << count | fill >> (bits - count), bits / 8);
+        result.carry = bit_of(value, bits - count);
+    } else {
+        result.value = zero_extend(value >> count | fill << (bits - count), bits / 8);
+        result.carry = bit_of(value, count - 1);
+    }
+    result.overflow = bit_of(result.value ^ again, bits - 1);
+    return result;
+}
+
 static enum step double_shift(struct x86_vcpu *vcpu, const struct insn *insn)
 {
     unsigned size = insn->size;
-    unsigned bits = size * 8;
     bool is_by_cl = ((insn->form >> 4) & 3) == KIND_REG;
     unsigned count = (unsigned)(is_by_cl ? vcpu->gpr[X86_RCX] : insn->imm) & (size == 8 ? 63 : 31);
     uint64_t fill = reg_read(vcpu, insn->reg[1], size);
-    struct shifted result = {0};
+    struct shifted result;
     struct mem_rmw rmw;
     bool is_done;
 
@@ -165,19 +186,7 @@ static enum step double_shift(struct x86_vcpu *vcpu, const struct insn *insn)
     if (count == 0) {
         return operand_end(vcpu, insn, size, &rmw, rmw.old, &is_done);
     }
-    result.value = rmw.old;
-    for (unsigned i = 0; i < count; i++) { /* bit by bit */
-        if (insn->sub == 0) {
-            result.carry = bit_of(result.value, bits - 1);
-            result.value = zero_extend(result.value << 1 | bit_of(fill, bits - 1), size);
-            fill = zero_extend(fill << 1 | bit_of(fill, bits - 1), size);
-        } else {
-            result.carry = bit_of(result.value, 0);
-            result.value = result.value >> 1 | (fill & 1) << (bits - 1);
-            fill = fill >> 1 | (fill & 1) << (bits - 1);
-        }
-    }
-    result.overflow = bit_of(result.value ^ rmw.old, bits - 1);
+    result = shift_double(insn->sub, rmw.old, fill, count, size * 8);
     TRY(operand_end(vcpu, insn, size, &rmw, result.value, &is_done));
     flags_set_result(vcpu, result.value, size);
     flags_set_carry_overflow(vcpu, result.carry, result.overflow);

@@ -121,8 +121,9 @@ static void page_fault_restarts_after_iret(void **state)
     /* #PF at 4 MiB, where nothing is mapped: the handler maps it, drops the error code and returns. */
     static const char code[] = "\x48\xa3\x00\x00\x40\0\0\0\0\0\xf4"; /* mov [400000],rax; hlt */
     /* mov rbx,[rsp]; mov rcx,cr2; mov qword [3010],87; add rsp,8; iretq */
-    static const char handler[] = "\x48\x8b\x1c\x24\x0f\x20\xd1\x48\xc7\x04\x25\x10\x30\0\0\x87\0\0\0"
-                                  "\x48\x83\xc4\x08\x48\xcf";
+    static const char handler[] =
+        "\x48\x8b\x1c\x24\x0f\x20\xd1\x48\xc7\x04\x25\x10\x30\0\0\x87\0\0\0"
+        "\x48\x83\xc4\x08\x48\xcf";
     struct x86_rig rig = x86_rig_new(64);
 
     (void)state;
@@ -347,8 +348,8 @@ static void real_mode_adds_segment_and_offset(void **state)
     /* mov ax,2000; mov ds,ax; mov [0x10],ax; push ax; pop bx; int 0x21 -> 0x3000:0x0000 hlt */
     word_set(&rig, 0x21 * 4, 0x30000000);
     rig.rig.memory[0x30000] = 0xf4;
-    assert_int_equal(
-        X86_RIG_RUN(&rig, "\xb8\x00\x20\x8e\xd8\xa3\x10\x00\x50\x5b\xcd\x21"), X86_EXIT_HLT);
+    assert_int_equal(X86_RIG_RUN(&rig, "\xb8\x00\x20\x8e\xd8\xa3\x10\x00\x50\x5b\xcd\x21"),
+                     X86_EXIT_HLT);
     assert_int_equal(rig.rig.memory[0x20011], 0x20);
     assert_int_equal(rig.cpu->gpr[X86_RBX], 0x2000);
     assert_int_equal(rig.cpu->segment[X86_CS].selector, 0x3000);
@@ -361,22 +362,21 @@ static void real_mode_adds_segment_and_offset(void **state)
 static void real_mode_becomes_64_bit_mode(void **state)
 {
     /* The way of every boot loader: protected mode, PAE, LME, paging, a far jump. */
-    static const char code[] =
-        "\x66\x0f\x20\xc0"         /* mov eax,cr0 */
-        "\x0c\x01"                 /* or al,1 */
-        "\x0f\x22\xc0"             /* mov cr0,eax */
-        "\x66\xb8\x20\x06\0\0"     /* mov eax,620 */
-        "\x0f\x22\xe0"             /* mov cr4,eax */
-        "\x66\xb8\x00\x10\0\0"     /* mov eax,1000 */
-        "\x0f\x22\xd8"             /* mov cr3,eax */
-        "\x66\xb9\x80\0\0\xc0"     /* mov ecx,c0000080 */
-        "\x66\x31\xd2"             /* xor edx,edx */
-        "\x66\xb8\x00\x01\0\0"     /* mov eax,100 */
-        "\x0f\x30"                 /* wrmsr */
-        "\x66\x0f\x20\xc0"         /* mov eax,cr0 */
-        "\x66\x0d\0\0\0\x80"       /* or eax,80000000 */
-        "\x0f\x22\xc0"             /* mov cr0,eax */
-        "\x66\xea\0\x10\x01\0\x08\0"; /* jmp 8:11000 */
+    static const char code[] = "\x66\x0f\x20\xc0"            /* mov eax,cr0 */
+                               "\x0c\x01"                    /* or al,1 */
+                               "\x0f\x22\xc0"                /* mov cr0,eax */
+                               "\x66\xb8\x20\x06\0\0"        /* mov eax,620 */
+                               "\x0f\x22\xe0"                /* mov cr4,eax */
+                               "\x66\xb8\x00\x10\0\0"        /* mov eax,1000 */
+                               "\x0f\x22\xd8"                /* mov cr3,eax */
+                               "\x66\xb9\x80\0\0\xc0"        /* mov ecx,c0000080 */
+                               "\x66\x31\xd2"                /* xor edx,edx */
+                               "\x66\xb8\x00\x01\0\0"        /* mov eax,100 */
+                               "\x0f\x30"                    /* wrmsr */
+                               "\x66\x0f\x20\xc0"            /* mov eax,cr0 */
+                               "\x66\x0d\0\0\0\x80"          /* or eax,80000000 */
+                               "\x0f\x22\xc0"                /* mov cr0,eax */
+                               "\x66\xea\0\x10\x01\0\x08\0"; /* jmp 8:11000 */
     struct x86_rig rig = x86_rig_new(16);
 
     (void)state;
@@ -398,7 +398,7 @@ static void system_call_goes_and_returns(void **state)
     word_set(&rig, X86_RIG_IDT + 13 * 16, UINT64_C(0x00018e0000081000));
     memcpy(rig.rig.memory + 0x11000, "\xf4", 1);
     memcpy(rig.rig.memory + 0x12000, "\xb3\x07\x48\x0f\x07", 5); /* mov bl,7; sysretq */
-    x86_rig_put(&rig, 0x6004, 0x70000);                         /* TSS: RSP0 */
+    x86_rig_put(&rig, 0x6004, 0x70000);                          /* TSS: RSP0 */
     rig.cpu->tr = (struct x86_segment){.base = 0x6000, .limit = 0x67, .type = 11, .present = 1};
     rig.cpu->msr.star = UINT64_C(0x0013000800000000);
     rig.cpu->msr.lstar = 0x12000;
