@@ -115,6 +115,16 @@ static const struct decode_rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(UD0) = {exec_flow, FLOW_UD, END},
     M(UD1) = {exec_flow, FLOW_UD, END},
     M(UD2) = {exec_flow, FLOW_UD, END},
+    /* Without CR4.VMXE, which cannot be set. VMCALL is a guest's word to its hypervisor: it comes out. */
+    M(VMXON) = {exec_flow, FLOW_UD, END},
+    M(VMCLEAR) = {exec_flow, FLOW_UD, END},
+    M(VMPTRLD) = {exec_flow, FLOW_UD, END},
+    M(VMPTRST) = {exec_flow, FLOW_UD, END},
+    M(VMREAD) = {exec_flow, FLOW_UD, END},
+    M(VMWRITE) = {exec_flow, FLOW_UD, END},
+    M(VMLAUNCH) = {exec_flow, FLOW_UD, END},
+    M(VMRESUME) = {exec_flow, FLOW_UD, END},
+    M(VMXOFF) = {exec_flow, FLOW_UD, END},
 
     M(PUSH) = {exec_stack, STACK_PUSH, WIDTH},
     M(POP) = {exec_stack, STACK_POP, WIDTH},
