@@ -266,7 +266,8 @@ static const struct decode_rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(FWAIT) = {exec_fpu, FPU_FWAIT, 0},
     M(EMMS) = {exec_fpu, FPU_EMMS, 0},
 
-    SSE_OPS(SSE_RULE) SSE_MOVES(SSE_RULE_OF_MOVE)};
+    SSE_OPS(SSE_RULE) SSE_MOVES(SSE_RULE_OF_MOVE) M(INVALID) = {NULL, 0, 0},
+};
 
 static ZydisRegisterClass class_of(const ZydisDecodedInstruction *decoded,
                                    const ZydisDecodedOperand *operands, unsigned number)
