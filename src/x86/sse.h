@@ -1,0 +1,47 @@
+/*
+ * x86/sse.h - what SSE's instructions share: when they may run, 16-byte operands, exceptions.
+ */
+#ifndef X86_SSE_H
+#define X86_SSE_H
+
+#include "x86/mem.h"
+
+#define MXCSR_FLAGS 0x3fu
+#define MXCSR_MASKS 0x1f80u
+#define MXCSR_KNOWN 0xffffu
+
+/* May SSE run: #UD without CR4.OSFXSR or with CR0.EM, #NM with CR0.TS. */
+X86_INLINE enum step sse_check(struct x86_vcpu *vcpu)
+{
+    if (!vcpu->has_sse) {
+        return step_raise(vcpu, X86_UD);
+    }
+    return (vcpu->cr0 & 8) != 0 ? step_raise(vcpu, X86_NM) : STEP_NEXT;
+}
+
+/* What an operation left in MXCSR: flags that are not masked are #XM (or #UD, without CR4.OSXMMEXCPT). */
+X86_INLINE enum step sse_finish(struct x86_vcpu *vcpu, uint32_t mxcsr)
+{
+    vcpu->mxcsr |= mxcsr & MXCSR_FLAGS;
+    if (__builtin_expect((mxcsr & MXCSR_FLAGS & ~(vcpu->mxcsr >> 7)) != 0, 0)) {
+        return step_raise(vcpu, (vcpu->cr4 & 0x400) != 0 ? X86_XM : X86_UD);
+    }
+    return STEP_NEXT;
+}
+
+/* What the host's MXCSR has to be for an operation of the guest: all masked, no flags yet. */
+X86_INLINE uint32_t sse_control(const struct x86_vcpu *vcpu)
+{
+    return (vcpu->mxcsr | MXCSR_MASKS) & ~MXCSR_FLAGS;
+}
+
+/* 16 bytes of memory, aligned or not. */
+enum step sse_load(struct x86_vcpu *vcpu, const struct insn *insn, bool is_aligned,
+                   union x86_xmm *value);
+enum step sse_store(struct x86_vcpu *vcpu, const struct insn *insn, bool is_aligned,
+                    const union x86_xmm *value);
+/* The second operand: a register, @size bytes of memory, or, of a shift, the count. */
+enum step sse_source(struct x86_vcpu *vcpu, const struct insn *insn, unsigned size,
+                     union x86_xmm *value);
+
+#endif
