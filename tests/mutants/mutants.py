@@ -16,6 +16,7 @@ TESTS = {
     "race": ("tests/race-soft_race", {"GM_SEED": "1"}),
     "dirty": ("tests/race-soft_dirty", {"GM_SEED": "1"}),
     "linear": ("tests/unit-soft_linear", {}),
+    "shadow-points": ("tests/race-shadow_points", {}),
     "shadow-tables": ("tests/unit-shadow_tables", {}),
     "shadow-host": ("tests/unit-shadow_host", {}),
     "shadow-roles": ("tests/unit-shadow_roles", {}),
@@ -520,12 +521,18 @@ MUTANTS = [
          "        if (root->pages[i] == NULL && root->needs_sync) {\n            return true;"),
     ], ["shadow-host"]),
     ("shadow-root-of-another-format-kept", [
-        (MMU + "shadow_root.c", "return !atomic_load(&page->is_invalid) && is_same_format(format, paging) &&\n",
-         "(void)format;\n    return !atomic_load(&page->is_invalid) &&\n"),
+        (MMU + "shadow_root.c", "           is_same_format(format, paging) && page->gfn.value", "           page->gfn.value"),
+        (MMU + "shadow_root.c", "    return has_guest_root(paging, index) && !atomic_load", "    (void)format;\n    return has_guest_root(paging, index) && !atomic_load"),
     ], ["shadow-roles"]),
     ("shadow-root-of-another-frame-kept", [
-        (MMU + "shadow_root.c", "           page->gfn.value == guest_root(paging, index).value &&\n", ""),
+        (MMU + "shadow_root.c", " page->gfn.value == guest_root(paging, index).value &&\n", "\n"),
     ], ["shadow-tables"]),
+    ("shadow-root-of-an-absent-pdpte-kept", [
+        (MMU + "shadow_root.c", "    return has_guest_root(paging, index) && !atomic_load", "    (void)has_guest_root;\n    return !atomic_load"),
+    ], ["shadow-tables"]),
+    ("shadow-flush-does-not-wait-for-writers", [
+        (MMU + "shadow_root.c", "    wait_for_writers(shadow);\n", "    (void)wait_for_writers;\n"),
+    ], ["shadow-points"]),
     ("shadow-pages-outlive-their-formats", [
         (MMU + "shadow_root.c", "        while (shadow->oldest != NULL) {\n            shadow_zap(work, shadow->oldest);\n        }\n", "        (void)work;\n"),
     ], ["shadow-roles"]),

@@ -484,6 +484,10 @@ static void shadow_pae_roots_are_the_pdptes(void **state)
     assert_int_equal(load(&rig, 0), WORD(0));
     set_paging(&rig, &paging);
     assert_int_equal(load(&rig, 0), WORD(9));
+    /* The same address in an entry that is absent now. */
+    put(&rig, 0x6000, 0xa000);
+    set_paging(&rig, &paging);
+    load_faults(&rig, 0, 0);
     rig_free(&rig);
 }
 

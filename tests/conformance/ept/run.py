@@ -138,6 +138,8 @@ def ram_mib(image_bytes):
     return max(512, (end + MIB - 1) // MIB)
 
 
+# What Debian's Bochs takes if nothing is said.
+VGA_ROM = "/usr/share/bochs/VGABIOS-lgpl-latest"
 BOCHSRC = """\
 config_interface: textconfig
 display_library: term
@@ -158,6 +160,8 @@ debug: action=ignore
 def bochs_command(folder, rom, image, out, ram):
     """Debian's Bochs has the debugger built in, hence the file of its commands: continue."""
     bochs = need("bochs", "bochs bochs-term")
+    if not os.path.exists(VGA_ROM):
+        raise Missing(f"Bochs lacks {VGA_ROM} (Debian: vgabios)")
     with open(os.path.join(folder, "bochsrc"), "w", encoding="ascii") as file:
         file.write(BOCHSRC.format(folder=folder, rom=rom, image=image, out=out, ram=ram, host=min(ram, 1024)))
     with open(os.path.join(folder, "commands"), "w", encoding="ascii") as file:
