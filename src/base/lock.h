@@ -17,6 +17,7 @@ enum lock_rank {
     LOCK_RANK_HOLD = 16,  /* how often a software VM's vCPUs are held out of guest mode */
     LOCK_RANK_GATE = 20,  /* a run gate */
     LOCK_RANK_DIRTY = 30, /* a block's list of dirty clients */
+    LOCK_RANK_IRQ = 40,   /* a software VM's interrupt chips */
     LOCK_RANK_LEAF = 100, /* taken last, nothing is called under it */
 };
 
