@@ -61,7 +61,9 @@ struct test_case {
 /* What is not compared. */
 struct case_mask {
     uint64_t flags;
-    bool is_result_undefined;
+    bool is_result_undefined; /* registers and memory */
+    bool is_memory_undefined;
+    bool is_fault_undefined; /* which one it is, if there is one */
 };
 
 /* Features of the host, by form_feature. */

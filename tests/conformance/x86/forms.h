@@ -122,6 +122,8 @@ enum form_feature {
     FEATURE_BMI2,
     FEATURE_MOVBE,
     FEATURE_FSGSBASE,
+    FEATURE_ADX,
+    FEATURE_CLFLUSH,
     FEATURE_COUNT,
 };
 

@@ -152,8 +152,7 @@ static void load_state(struct guest *guest, const struct case_state *state)
     memcpy(cpu->xmm, state->xmm, sizeof(state->xmm));
     cpu->rip = state->rip;
     cpu->mxcsr = state->mxcsr;
-    cpu->fpu.fcw = state->fcw;
-    cpu->fpu.fsw = 0;
+    cpu->fpu = (struct x86_fpu){.fcw = state->fcw};
     x86_set_rflags(cpu, state->rflags);
 }
 
@@ -219,6 +218,10 @@ void guest_run(struct guest *guest, const struct test_case *test, struct case_ou
     save_state(guest, &outcome->state);
     switch (exit) {
     case X86_EXIT_DEBUG:
+        if (test->form->group == GROUP_SEGMENT) {
+            to_ring_3(guest);
+        }
+        break;
     case X86_EXIT_EMULATION:
         break;
     case X86_EXIT_HLT:

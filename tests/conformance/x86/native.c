@@ -9,22 +9,21 @@
 
 #include "model/require.h"
 
+#include <asm/prctl.h>
+#include <assert.h>
 #include <cpuid.h>
 #include <errno.h>
-#include <immintrin.h>
 #include <signal.h>
-#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
-/* Where the assembly finds it without a register. In the low 2 GiB, out of reach of a case. */
+/* Where enter.S finds it without a register. In the low 2 GiB, out of reach of a case. */
 #define CONTROL 0x70000000
-
-#define TEXT_OF(number) #number
-#define TEXT(number) TEXT_OF(number)
 
 #define PAGE_BYTES 4096u
 #define INT3 0xcc
@@ -33,7 +32,7 @@
 #define ERROR_PRESENT 1u
 #define SIGNAL_STACK_BYTES 0x10000
 
-/* The assembly knows these offsets. */
+/* enter.S knows these offsets. */
 struct control {
     uint64_t gpr[16];      /* 0 */
     uint64_t rflags;       /* 128 */
@@ -53,69 +52,17 @@ struct control {
     uint64_t cr2;
 };
 
-static_assert(offsetof(struct control, rflags) == 128, "as the assembly has it");
-static_assert(offsetof(struct control, host_rsp) == 152, "as the assembly has it");
-static_assert(offsetof(struct control, mxcsr) == 160, "as the assembly has it");
-static_assert(offsetof(struct control, fcw) == 164, "as the assembly has it");
-static_assert(offsetof(struct control, xmm) == 176, "as the assembly has it");
-static_assert(offsetof(struct control, host_mxcsr) == 432, "as the assembly has it");
-static_assert(offsetof(struct control, host_fcw) == 436, "as the assembly has it");
+static_assert(offsetof(struct control, rflags) == 128, "as enter.S has it");
+static_assert(offsetof(struct control, host_rsp) == 152, "as enter.S has it");
+static_assert(offsetof(struct control, mxcsr) == 160, "as enter.S has it");
+static_assert(offsetof(struct control, fcw) == 164, "as enter.S has it");
+static_assert(offsetof(struct control, xmm) == 176, "as enter.S has it");
+static_assert(offsetof(struct control, host_mxcsr) == 432, "as enter.S has it");
+static_assert(offsetof(struct control, host_fcw) == 436, "as enter.S has it");
 
+/* enter.S. The latter two are places. */
 void native_enter(void);
 extern const char native_leave[], native_resume[];
-
-#define AT(offset) TEXT(CONTROL) "+" #offset
-#define EACH_XMM(X)                                                                                \
-    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
-#define LOAD_XMM(number) "movups " TEXT(CONTROL) "+176+16*" #number ", %xmm" #number "\n"
-#define STORE_XMM(number) "movups %xmm" #number ", " TEXT(CONTROL) "+176+16*" #number "\n"
-#define EACH_GPR(X)                                                                                \
-    X(rax, 0)                                                                                      \
-    X(rcx, 8) X(rdx, 16) X(rbx, 24) X(rsp, 32) X(rbp, 40) X(rsi, 48) X(rdi, 56) X(r8, 64)          \
-        X(r9, 72) X(r10, 80) X(r11, 88) X(r12, 96) X(r13, 104) X(r14, 112) X(r15, 120)
-#define LOAD_GPR(name, offset) "movq " AT(offset) ", %" #name "\n"
-#define STORE_GPR(name, offset) "movq %" #name ", " AT(offset) "\n"
-
-/* native_resume: registers have been stored already, by the handler. */
-__asm__(".text\n"
-        ".globl native_enter, native_leave, native_resume\n"
-        ".hidden native_enter, native_leave, native_resume\n"
-        ".type native_enter, @function\n"
-        "native_enter:\n"
-        "pushq %rbx\npushq %rbp\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
-        "movq %rsp, " AT(
-            152) "\n"
-                 "stmxcsr " AT(
-                     432) "\n"
-                          "fnstcw " AT(
-                              436) "\n"
-                                   "fninit\n"
-                                   "fldcw " AT(164) "\n" EACH_XMM(LOAD_XMM) "ldmxcsr " AT(
-                                       160) "\n"
-                                            "pushq " AT(
-                                                128) "\n"
-                                                     "popfq\n" EACH_GPR(LOAD_GPR) "jmpq *" AT(
-                                                         136) "\n"
-                                                              "native_leave:\n" EACH_GPR(STORE_GPR) "movq " AT(
-                                                                  152) ", %rsp\n"
-                                                                       "pushfq\n"
-                                                                       "popq " AT(
-                                                                           128) "\n"
-                                                                                "stmxcsr " AT(
-                                                                                    160) "\n"
-                                                                                         "fnstcw"
-                                                                                         " " AT(164) "\n" EACH_XMM(
-                                                                                             STORE_XMM) "native_resume:\n"
-                                                                                                        "pushq $2\n"
-                                                                                                        "popfq\n"
-                                                                                                        "fninit\n"
-                                                                                                        "fldcw " AT(
-                                                                                                            436) "\n"
-                                                                                                                 "ldmxcsr " AT(
-                                                                                                                     432) "\n"
-                                                                                                                          "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbp\npopq %rbx\n"
-                                                                                                                          "ret\n"
-                                                                                                                          ".size native_enter, . - native_enter\n");
 
 static struct control *control(void)
 {
@@ -137,14 +84,14 @@ static const int frame_gpr[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, R
                                   REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                                   REG_R12, REG_R13, REG_R14, REG_R15};
 
-/* With flags and MXCSR as the instruction left them: no call to memcpy() before the former are clean. */
+/* Entered with AC and DF as the instruction left them, and MXCSR. */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     greg_t *gregs = ((ucontext_t *)context)->uc_mcontext.gregs;
     const struct _libc_fpstate *fpu = ((ucontext_t *)context)->uc_mcontext.fpregs;
     struct control *now = control();
 
-    __asm__ volatile("pushq $2\n\tpopfq" ::: "cc", "memory");
+    __builtin_ia32_writeeflags_u64(2);
     (void)info;
     if (!now->is_running) {
         signal(number, SIG_DFL); /* our own: comes again */
@@ -189,32 +136,48 @@ static void map(uint64_t address, size_t byte_count, int protection)
     REQUIRE(got == wanted, "mmap at %p: %s", wanted, strerror(errno));
 }
 
-#pragma GCC push_options
-#pragma GCC target("fsgsbase")
-__attribute__((target("fsgsbase"))) static void set_gs_base(void)
+static void set_gs_base(void)
 {
-    _writegsbase_u64(CASE_GS_BASE);
+    REQUIRE(syscall(SYS_arch_prctl, ARCH_SET_GS, CASE_GS_BASE) == 0, "ARCH_SET_GS: %s",
+            strerror(errno));
 }
-#pragma GCC pop_options
 
 struct case_features native_features(void)
 {
     struct case_features features = {.has = {[FEATURE_BASE] = true}};
-    unsigned eax, ebx = 0, ecx = 0, edx;
+    unsigned eax, ebx = 0, ecx = 0, edx = 0;
     uint64_t hwcap2 = getauxval(AT_HWCAP2);
 
     __get_cpuid(1, &eax, &ebx, &ecx, &edx);
     features.has[FEATURE_POPCNT] = (ecx & bit_POPCNT) != 0;
     features.has[FEATURE_MOVBE] = (ecx & bit_MOVBE) != 0;
+    features.has[FEATURE_CLFLUSH] = (edx & (1u << 19)) != 0;
     ecx = 0;
     __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx);
     features.has[FEATURE_LZCNT] = (ecx & bit_LZCNT) != 0;
     ebx = 0;
     __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
     features.has[FEATURE_BMI1] = (ebx & bit_BMI) != 0;
+    features.has[FEATURE_ADX] = (ebx & bit_ADX) != 0;
     features.has[FEATURE_BMI2] = (ebx & bit_BMI2) != 0;
     features.has[FEATURE_FSGSBASE] = (hwcap2 & 2) != 0; /* HWCAP2_FSGSBASE */
     return features;
+}
+
+/* What FXSAVE stores of them: FNINIT leaves their values. */
+static void clear_x87(void)
+{
+    __asm__ volatile("fninit");
+    for (unsigned i = 0; i < 8; i++) {
+        __asm__ volatile("fldz");
+    }
+    __asm__ volatile("fninit");
+}
+
+/* As Linux has them. */
+static void clear_segments(void)
+{
+    __asm__ volatile("mov %w0, %%ds\n\tmov %w0, %%es" : : "r"(0));
 }
 
 void native_init(const uint8_t data[CASE_DATA_BYTES])
@@ -229,6 +192,7 @@ void native_init(const uint8_t data[CASE_DATA_BYTES])
     memset(code_at(CASE_CODE), INT3, CASE_CODE_BYTES);
     control()->leave = (uintptr_t)native_leave;
     set_gs_base();
+    clear_x87();
     catch_signals();
 }
 
@@ -257,7 +221,7 @@ static void settle_branch(const struct test_case *test, struct case_outcome *out
 {
     struct case_state *state = &outcome->state;
 
-    if (outcome->vector == VECTOR_BP && state->rip - 1 != test->before.rip) {
+    if (outcome->vector == VECTOR_BP && test->form->opcode != INT3) {
         state->rip--;
         outcome->vector = -1;
     } else if (outcome->vector == VECTOR_PF && state->rip == outcome->cr2 &&
@@ -293,5 +257,9 @@ void native_run(const struct test_case *test, struct case_outcome *outcome)
     *outcome = (struct case_outcome){
         .state = *state, .vector = now->vector, .error_code = now->error_code, .cr2 = now->cr2};
     remove_code(test);
+    clear_segments();
+    if (test->form->special == SPECIAL_FXRSTOR) {
+        clear_x87();
+    }
     settle_branch(test, outcome);
 }
