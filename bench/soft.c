@@ -6,7 +6,8 @@
  * Each figure is the median of several runs, alternating with its peer where it has one: the host's own
  * minor fault on a memfd page that is there, and the slot ioctls of /dev/kvm where it opens.
  */
-#include <guestmem/soft.h>
+#include "measure.h"
+
 #include <guestmem/soft_ioctl.h>
 
 #include <errno.h>
@@ -26,71 +27,6 @@
 #define TOUCH_PAGES 16384ull /* 64 MiB */
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
-
-static double now_ns(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
-}
-
-static void need(bool condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "bench-soft: %s: %s\n", what, strerror(errno));
-        exit(1);
-    }
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof(*values), compare);
-    return values[count / 2];
-}
-
-static double mean(const double *values, int count)
-{
-    double sum = 0;
-
-    for (int i = 0; i < count; i++) {
-        sum += values[i];
-    }
-    return sum / count;
-}
-
-static void *host_memory(uint64_t size_bytes)
-{
-    int fd = memfd_create("bench", MFD_CLOEXEC);
-    void *memory;
-
-    need(fd != -1 && ftruncate(fd, (off_t)size_bytes) == 0, "memfd");
-    memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    need(memory != MAP_FAILED, "mmap");
-    need(madvise(memory, size_bytes, MADV_POPULATE_WRITE) == 0, "populate");
-    close(fd);
-    return memory;
-}
-
-static struct gm_soft *open_vm(const struct gm_soft_options *options)
-{
-    struct gm_soft *soft;
-    struct gm_diag diag;
-
-    if (gm_soft_open(options, &soft, &diag) != 0) {
-        fprintf(stderr, "bench-soft: %s\n", diag.text);
-        exit(1);
-    }
-    return soft;
-}
 
 /* Slots: N of them are there, one more is made, given flags, moved and deleted. */
 

@@ -38,6 +38,9 @@ struct gm_soft_options {
     unsigned ept_levels; /* 4 (up to 48 bits) or 5; 0: what gpa_bits takes */
     enum gm_soft_log log;
     bool eager_split; /* split large leaves when logging begins, not at the first write */
+    /* Guests' own page tables are shadowed, instead of walked through EPT at each miss. A write to one that is not by
+     * a vCPU is not noticed, as with KVM. */
+    bool shadow_paging;
     /* KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR and the first vCPU make slots, as on Intel: user
      * slots over them are EEXIST. Default: as on AMD, they make none. */
     bool intel_private_slots;
@@ -178,6 +181,12 @@ struct gm_soft_stats {
     uint64_t collapses;
     uint64_t reclaimed; /* table pages taken back by the limit */
     uint64_t holds;     /* times that vCPUs were kept out of guest mode */
+    /* With shadow_paging: */
+    uint64_t shadow_pages;  /* table pages that stand for guests' tables; of table_pages */
+    uint64_t shadow_unsync; /* ... that are written unseen, until the guest flushes */
+    uint64_t shadow_leaves; /* leaves of theirs, of any size */
+    uint64_t shadow_syncs;  /* pages brought in step */
+    uint64_t shadow_writes; /* to guests' tables, made by hand */
 };
 /* Context: any thread; counts of running vCPUs may be a moment old. */
 void gm_soft_stats(struct gm_soft *soft, struct gm_soft_stats *stats);

@@ -10,6 +10,7 @@
 #include "kcore/dirtylog.h"
 #include "mmu/fault.h"
 #include "mmu/guest.h"
+#include "mmu/shadow_fault.h"
 #include "mmu/tlb.h"
 #include "mmu/walk.h"
 
@@ -31,6 +32,7 @@ static void cut_into_parts(struct access *access, uint64_t address)
         part->offset = offset;
         part->size_bytes = left < left_in_page ? left : (unsigned)left_in_page;
         part->refused_generation = 0;
+        part->is_by_hand = false;
         offset += part->size_bytes;
         access->part_count++;
     }
@@ -166,6 +168,10 @@ static enum settled settle_part(struct mmu_vcpu *vcpu, struct access_part *part)
         part->kind = PART_MEMORY;
         return SETTLED;
     }
+    if (access->is_linear && vcpu->mmu->shadow.is_on && !access->needs_gpas &&
+        vcpu->linear.mode != PAGING_NONE) {
+        return shadow_settle(vcpu, part);
+    }
     if (access->is_linear) {
         settled = linear_translate(vcpu, part, &view_rights);
     }
@@ -233,10 +239,11 @@ void mmu_access_mark_part(struct mmu_vcpu *vcpu, const struct access_part *part)
 void mmu_access_tell_part(struct mmu_vcpu *vcpu, const struct access_part *part)
 {
     /* Acquire; pairs with the release in mmu_set_tracker(). */
-    mmu_written_fn *written = atomic_load_explicit(&vcpu->mmu->written, memory_order_acquire);
+    struct mmu *mmu = vcpu->mmu;
+    mmu_written_fn *written = atomic_load_explicit(&mmu->written, memory_order_acquire);
 
-    if (written != NULL) {
-        written(vcpu->mmu->written_opaque, part->gpa, part->size_bytes);
+    if (written != NULL && mmu_is_tracked(mmu, vcpu->space, gfn_of(part->gpa))) {
+        written(mmu->written_opaque, part->gpa, part->size_bytes);
     }
 }
 
@@ -251,14 +258,34 @@ void mmu_access_mark_tracked(struct mmu_vcpu *vcpu)
     }
 }
 
+/* Shadow tables come first: who flushes waits for them, and users' functions may take their time. */
 void mmu_access_tell_trackers(struct mmu_vcpu *vcpu)
 {
     const struct access *access = &vcpu->access;
+    struct mmu *mmu = vcpu->mmu;
 
+    if (!mmu_access_has(access, PART_TRACKED)) {
+        return;
+    }
+    for (unsigned i = 0; i < access->part_count && mmu->shadow.is_on; i++) {
+        const struct access_part *part = &access->parts[i];
+
+        if (part->kind == PART_TRACKED) {
+            shadow_written(mmu, vcpu->space, part->gpa, part->size_bytes);
+        }
+    }
+    shadow_end_write(&mmu->shadow);
     for (unsigned i = 0; i < access->part_count; i++) {
         if (access->parts[i].kind == PART_TRACKED) {
             mmu_access_tell_part(vcpu, &access->parts[i]);
         }
+    }
+}
+
+void mmu_access_begin_tracked(struct mmu_vcpu *vcpu)
+{
+    if (mmu_access_has(&vcpu->access, PART_TRACKED)) {
+        shadow_begin_write(&vcpu->mmu->shadow);
     }
 }
 
@@ -307,6 +334,7 @@ enum gm_mmu_outcome mmu_access_write(struct mmu_vcpu *vcpu)
 {
     struct access *access = &vcpu->access;
 
+    mmu_access_begin_tracked(vcpu);
     if (access->part_count == 1 && access->parts[0].kind != PART_MMIO) {
         uint64_t value;
 

@@ -31,6 +31,9 @@ void mmu_access_tell_part(struct mmu_vcpu *vcpu, const struct access_part *part)
 /* Compare and exchange 1, 2, 4 or 8 aligned bytes of host memory. *expected gets what was there. */
 void mmu_exchange_aligned(void *host, unsigned size_bytes, uint64_t *expected, uint64_t desired);
 
+/* The write under way is about to be made. Followed by mmu_access_tell_trackers(). */
+void mmu_access_begin_tracked(struct mmu_vcpu *vcpu);
+
 /* The write under way has been made: pages that are tracked are marked. In guest mode, or as the taker. */
 void mmu_access_mark_tracked(struct mmu_vcpu *vcpu);
 

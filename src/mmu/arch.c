@@ -52,6 +52,7 @@ static void unmap_range(struct mmu *mmu, struct range range)
     struct mmu_locked locked = mmu_lock(mmu);
 
     (void)take_unmap(locked, range, &retired);
+    shadow_unmap(locked, range, &retired);
     finish(locked, &retired);
 }
 
@@ -68,6 +69,7 @@ static void take_writes(struct mmu_locked locked, struct range range)
 {
     (void)take_flags(locked, range, locked.mmu->log_buffer ? EPT_DIRTY : EPT_WRITE,
                      EPT_WRITE | EPT_DIRTY);
+    shadow_protect(locked, range);
 }
 
 /* Split all large leaves of a slot, as far as there is memory: writes split the rest. */
@@ -125,6 +127,7 @@ static void end_log(struct mmu *mmu, const struct memslot *slot)
     }
     locked = mmu_lock(mmu);
     (void)take_collapse(locked, slot, &retired);
+    shadow_collapse(locked, slot, &retired);
     finish(locked, &retired);
 }
 
@@ -230,6 +233,7 @@ void mmu_zap_all(struct mmu *mmu)
         flush_append(&mmu->flush_log, space, (struct gfn){0}, FLUSH_ALL_PAGES);
     }
     atomic_fetch_add(&mmu->root_generation, 1);
+    shadow_zap_all(locked, &retired);
     /* New faults fill the new trees, while the old ones are taken apart behind them. The lock stays
      * taken: the reclaim clock must not come to a table of the old ones. */
     gate_release(&mmu->installers);
@@ -260,6 +264,7 @@ static void age_slot(void *opaque, const struct memslot *slot, struct gfn first,
     struct mmu_locked locked = mmu_lock(age->mmu);
 
     age->page_count += take_accessed(locked, range, age->hva, age->size_bytes);
+    age->page_count += shadow_age(locked, range, age->hva, age->size_bytes);
     mmu_unlock(locked);
 }
 

@@ -106,6 +106,9 @@ void mmu_audit(struct mmu *mmu)
         audit.space = space;
         mmu_visit(mmu, space, audit_entry, &audit);
     }
+    lock_take(&mmu->lock);
+    audit.tables += shadow_audit(mmu);
+    lock_drop(&mmu->lock);
     GM_ASSERT(audit.tables == atomic_load(&mmu->tables.used));
     mmu_sum_counts(mmu, &sum);
     for (unsigned level = 1; level <= EPT_LEAF_LEVEL_MAX; level++) {

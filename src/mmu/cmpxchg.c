@@ -93,6 +93,7 @@ static bool exchange_held(struct mmu_vcpu *vcpu, uint64_t *expected, uint64_t de
     locked = mmu_lock(mmu);
     done = walk_held(vcpu);
     if (done) {
+        mmu_access_begin_tracked(vcpu);
         exchange_parts(&vcpu->access, expected, desired);
         mmu_access_mark_tracked(vcpu);
     }
@@ -131,6 +132,7 @@ static enum gm_mmu_outcome exchange(struct mmu_vcpu *vcpu, uint64_t *expected, u
             return GM_MMU_RESTART;
         }
     }
+    mmu_access_begin_tracked(vcpu);
     mmu_exchange_aligned(access->parts[0].host, access->size_bytes, expected, desired);
     if (access->parts[0].kind == PART_TRACKED) {
         mmu_access_mark_tracked(vcpu);

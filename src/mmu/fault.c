@@ -23,20 +23,6 @@
 #include <errno.h>
 #include <sched.h>
 
-/* What the first phase found. */
-struct resolved {
-    const struct memslots *slots;
-    const struct memslot *slot; /* NULL: none there. Used only while its version is the newest */
-    uint64_t generation;
-    uint64_t token;
-    uint64_t attributes;
-    struct hva hva;         /* of the 4 KiB page */
-    unsigned level;         /* of the leaf, at most */
-    unsigned backing_level; /* what the host's pages allow; 0: not asked for yet */
-    struct hva slot_hva;    /* to ask for it: of all of the slot */
-    uint64_t slot_bytes;
-};
-
 static bool attributes_forbid(uint64_t attributes, enum gm_mmu_access access)
 {
     switch (access) {
@@ -49,9 +35,8 @@ static bool attributes_forbid(uint64_t attributes, enum gm_mmu_access access)
     }
 }
 
-/* The page's host address: private pages lie elsewhere. False: a private page without memory. */
-static bool find_hva(const struct memslot *slot, struct gfn gfn, uint64_t attributes,
-                     struct hva *hva)
+bool fault_page_hva(const struct memslot *slot, struct gfn gfn, uint64_t attributes,
+                    struct hva *hva)
 {
     if ((attributes & ATTRIBUTE_PRIVATE) == 0) {
         *hva = memslot_hva(slot, gfn);
@@ -87,7 +72,7 @@ static enum fault_result look_up(struct mmu_vcpu *vcpu, struct fault *fault,
     fault->attributes = kcore_attributes(core, fault->gfn);
     resolved->attributes = fault->attributes;
     if (attributes_forbid(fault->attributes, fault->access) ||
-        !find_hva(slot, fault->gfn, fault->attributes, &resolved->hva)) {
+        !fault_page_hva(slot, fault->gfn, fault->attributes, &resolved->hva)) {
         return FAULT_DENIED;
     }
     if (fault->access == GM_MMU_WRITE && (slot->flags & MEMSLOT_READONLY) != 0) {
@@ -133,6 +118,13 @@ static uint64_t leaf_rights(const struct fault *fault, const struct resolved *re
     return rights;
 }
 
+void fault_note_backing(const struct mmu *mmu, const struct resolved *resolved)
+{
+    if (resolved->backing_level != 0 && !notifier_is_active(&mmu->core->notifier)) {
+        slot_remember_backing(resolved->slot, resolved->backing_level);
+    }
+}
+
 static enum install_result install_page(struct mmu_vcpu *vcpu, struct fault *fault,
                                         const struct resolved *resolved)
 {
@@ -147,9 +139,7 @@ static enum install_result install_page(struct mmu_vcpu *vcpu, struct fault *fau
 
         leaf.level = leaf.level < allowed ? leaf.level : allowed;
     }
-    if (resolved->backing_level != 0 && !notifier_is_active(&mmu->core->notifier)) {
-        slot_remember_backing(slot, resolved->backing_level);
-    }
+    fault_note_backing(mmu, resolved);
     leaf.entry = resolved->hva.value | rights | EPT_IGNORE_PAT |
                  (uint64_t)mmu->memory_type << EPT_TYPE_SHIFT;
     fault->level = leaf.level;
@@ -161,9 +151,8 @@ static enum install_result install_page(struct mmu_vcpu *vcpu, struct fault *fau
     return result;
 }
 
-/* Has anything changed that the first phase looked at? As an installer, in a read section. */
-static bool is_stale(struct mmu_vcpu *vcpu, const struct fault *fault,
-                     const struct resolved *resolved)
+bool fault_is_stale(const struct mmu_vcpu *vcpu, const struct fault *fault,
+                    const struct resolved *resolved)
 {
     struct kcore *core = vcpu->mmu->core;
     struct hva leaf_hva;
@@ -188,14 +177,18 @@ static enum fault_result install(struct mmu_vcpu *vcpu, struct fault *fault,
                                  const struct resolved *resolved, bool *needs_table)
 {
     enum install_result result = INSTALL_SPURIOUS;
+    uint64_t generation;
     bool stale;
 
     gate_enter(&vcpu->mmu->installers, &vcpu->installer);
     rcu_enter();
     GM_POINT("fault-installing");
-    stale = is_stale(vcpu, fault, resolved);
+    /* Before the question: what comes after it must make the entry an old one. */
+    generation = mmu_generation(vcpu->mmu);
+    stale = fault_is_stale(vcpu, fault, resolved);
+    GM_POINT("fault-checked");
     if (!stale) {
-        result = resolved->slot == NULL ? install_mmio(vcpu, fault->gfn)
+        result = resolved->slot == NULL ? install_mmio(vcpu, fault->gfn, generation)
                                         : install_page(vcpu, fault, resolved);
     }
     rcu_leave();
@@ -227,6 +220,22 @@ static enum fault_result judge_error(struct mmu_vcpu *vcpu, struct fault *fault,
                : fail(fault, error);
 }
 
+enum fault_result fault_resolve(struct mmu_vcpu *vcpu, struct fault *fault,
+                                struct resolved *resolved)
+{
+    enum fault_result result;
+
+    rcu_enter();
+    result = look_up(vcpu, fault, resolved);
+    rcu_leave();
+    if (result == FAULT_FIXED && resolved->slot != NULL) {
+        int rc = populate(vcpu->mmu, fault, resolved);
+
+        result = rc == 0 ? FAULT_FIXED : judge_error(vcpu, fault, resolved, rc);
+    }
+    return result;
+}
+
 enum fault_result fault_handle(struct mmu_vcpu *vcpu, struct fault *fault)
 {
     struct resolved resolved = {0};
@@ -234,14 +243,7 @@ enum fault_result fault_handle(struct mmu_vcpu *vcpu, struct fault *fault)
     bool needs_table;
 
     count_up(&vcpu->counts.faults, 1);
-    rcu_enter();
-    result = look_up(vcpu, fault, &resolved);
-    rcu_leave();
-    if (result == FAULT_FIXED && resolved.slot != NULL) {
-        int rc = populate(vcpu->mmu, fault, &resolved);
-
-        result = rc == 0 ? FAULT_FIXED : judge_error(vcpu, fault, &resolved, rc);
-    }
+    result = fault_resolve(vcpu, fault, &resolved);
     GM_POINT("fault-resolved");
     while (result == FAULT_FIXED) {
         int rc;

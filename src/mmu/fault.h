@@ -25,6 +25,38 @@ struct fault {
     int error;
 };
 
+/* What the first phase of handling found: the slot and its host page, made present. */
+struct resolved {
+    const struct memslots *slots;
+    const struct memslot *slot; /* NULL: none there. Used only while its version is the newest */
+    uint64_t generation;
+    uint64_t token;
+    uint64_t attributes;
+    struct hva hva;         /* of the 4 KiB page */
+    unsigned level;         /* of the leaf, at most */
+    unsigned backing_level; /* what the host's pages allow; 0: not asked for yet */
+    struct hva slot_hva;    /* to ask for it: of all of the slot */
+    uint64_t slot_bytes;
+};
+
+/*
+ * The first phase alone, for who puts entries elsewhere. FAULT_FIXED: go on.
+ * Context: as fault_handle().
+ */
+enum fault_result fault_resolve(struct mmu_vcpu *vcpu, struct fault *fault,
+                                struct resolved *resolved);
+
+/* Has anything changed that it looked at? As an installer, or under mmu's lock; in a read section. */
+bool fault_is_stale(const struct mmu_vcpu *vcpu, const struct fault *fault,
+                    const struct resolved *resolved);
+
+/* Keep what it found of the host's pages with the slot. Context as above. */
+void fault_note_backing(const struct mmu *mmu, const struct resolved *resolved);
+
+/* The page's host address: private pages lie elsewhere. False: a private page without memory. */
+bool fault_page_hva(const struct memslot *slot, struct gfn gfn, uint64_t attributes,
+                    struct hva *hva);
+
 /*
  * Handle one violation.
  * Context: out of guest mode, no locks; may block in the host's memory management.

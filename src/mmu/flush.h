@@ -21,10 +21,12 @@
 /* Frames of a space that were unmapped or lost rights. */
 struct flush_record {
     uint64_t first;
-    uint64_t page_count; /* FLUSH_ALL_PAGES: the whole space */
+    uint64_t page_count; /* FLUSH_ALL_PAGES: the whole space; FLUSH_LINEAR */
     unsigned space;
 };
 #define FLUSH_ALL_PAGES UINT64_MAX
+/* Only what linear addresses lead to, as shadow tables have it. */
+#define FLUSH_LINEAR 0u
 
 struct flush_log {
     struct lock lock; /* rank LEAF: records */

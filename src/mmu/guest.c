@@ -141,13 +141,3 @@ void gm_mmu_flush_page(struct gm_mmu *mmu, gm_gpa_t gpa)
 
     tlb_flush_page(vcpu, vcpu->space, gfn_of(gpa));
 }
-
-void gm_mmu_flush_all(struct gm_mmu *mmu)
-{
-    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
-
-    for (unsigned space = 0; space < KCORE_SPACES; space++) {
-        tlb_flush_space(vcpu, space);
-    }
-    tlb_flush_linear(vcpu);
-}

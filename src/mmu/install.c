@@ -116,21 +116,19 @@ enum install_result install_leaf(struct mmu_vcpu *vcpu, const struct leaf *leaf)
     }
 }
 
-enum install_result install_mmio(struct mmu_vcpu *vcpu, struct gfn gfn)
+enum install_result install_mmio(struct mmu_vcpu *vcpu, struct gfn gfn, uint64_t generation)
 {
     unsigned level;
     uint64_t *entry = reach(vcpu, gfn, 1, &level);
     uint64_t seen;
-    uint64_t generation = mmu_generation(vcpu->mmu);
 
     if (entry == NULL) {
         return INSTALL_NEEDS_TABLE;
     }
     seen = entry_load(entry);
     do {
-        /* No slot is here, and takers have unmapped what was. */
-        GM_ASSERT(!entry_is_present(seen));
-        if (seen == entry_of_mmio(generation)) {
+        /* A slot may have come since, and another vCPU have mapped it. */
+        if (entry_is_present(seen) || seen == entry_of_mmio(generation)) {
             return INSTALL_SPURIOUS;
         }
     } while (!entry_replace(entry, &seen, entry_of_mmio(generation)));

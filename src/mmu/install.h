@@ -26,8 +26,8 @@ struct leaf {
  */
 enum install_result install_leaf(struct mmu_vcpu *vcpu, const struct leaf *leaf);
 
-/* The frame is no slot's, as of the newest slots. */
-enum install_result install_mmio(struct mmu_vcpu *vcpu, struct gfn gfn);
+/* The frame is no slot's, as of the slots of @generation (mmu_generation()). */
+enum install_result install_mmio(struct mmu_vcpu *vcpu, struct gfn gfn, uint64_t generation);
 
 /*
  * The entries of a table that maps what a large leaf of @level does.

@@ -4,13 +4,15 @@
 #include "base/alloc.h"
 #include "kcore/attributes.h"
 #include "mmu/host.h"
+#include "mmu/rmap.h"
 
 #include <errno.h>
 
 /* Tracked frames of 2 MiB of a slot, by guest address. */
 struct group {
-    atomic_uint tracked_count;            /* frames that are */
-    _Atomic uint16_t counts[EPT_ENTRIES]; /* how often each is */
+    atomic_uint tracked_count;              /* frames that are */
+    _Atomic uint16_t counts[EPT_ENTRIES];   /* how often each is, by users */
+    atomic_ullong tables[EPT_ENTRIES / 64]; /* a bit for each that holds a table that is shadowed */
 };
 
 /* Made when the first frame of a slot is tracked. */
@@ -24,21 +26,21 @@ struct slot_pages {
     atomic_uint backing_level;
     /* Release; pairs with the acquire in group_of(). Freed with the slot. */
     _Atomic(struct tracking *) tracking;
+    struct rmap *rmap; /* made when a shadow leaf first maps a frame of the slot */
 };
 
-/* The number of a slot's aligned blocks of one level: by their place in guest memory. */
-static uint64_t block_index(const struct memslot *slot, struct gfn gfn, unsigned level)
+uint64_t slot_block_index(const struct memslot *slot, struct gfn gfn, unsigned level)
 {
     unsigned shift = 9 * (level - 1);
 
     return (gfn.value >> shift) - (slot->base.value >> shift);
 }
 
-static uint64_t block_count(const struct memslot *slot, unsigned level)
+uint64_t slot_block_count(const struct memslot *slot, unsigned level)
 {
     struct gfn last = {slot->base.value + slot->page_count - 1};
 
-    return block_index(slot, last, level) + 1;
+    return slot_block_index(slot, last, level) + 1;
 }
 
 int slot_pages_new(struct mmu *mmu, struct memslot *slot)
@@ -59,13 +61,21 @@ void slot_pages_free(struct mmu *mmu, struct memslot *slot)
     }
     tracking = atomic_load_explicit(&pages->tracking, memory_order_acquire);
     if (tracking != NULL) {
-        for (uint64_t i = 0; i < block_count(slot, 2); i++) {
+        for (uint64_t i = 0; i < slot_block_count(slot, 2); i++) {
             mem_free(&mmu->allocator, atomic_load(&tracking->groups[i]));
         }
         mem_free(&mmu->allocator, tracking->tracked_1g);
         mem_free(&mmu->allocator, tracking);
     }
+    rmap_free(mmu, slot, pages->rmap);
     mem_free(&mmu->allocator, pages);
+}
+
+struct rmap **slot_rmap(const struct memslot *slot)
+{
+    struct slot_pages *pages = slot->arch;
+
+    return &pages->rmap;
 }
 
 /* The highest level at which guest and host addresses are aligned alike. */
@@ -136,10 +146,10 @@ static bool is_tracked_within(const struct memslot *slot, struct gfn gfn, unsign
         return false;
     }
     if (level == 3) {
-        return atomic_load(&tracking->tracked_1g[block_index(slot, gfn, 3)]) != 0;
+        return atomic_load(&tracking->tracked_1g[slot_block_index(slot, gfn, 3)]) != 0;
     }
-    group =
-        atomic_load_explicit(&tracking->groups[block_index(slot, gfn, 2)], memory_order_acquire);
+    group = atomic_load_explicit(&tracking->groups[slot_block_index(slot, gfn, 2)],
+                                 memory_order_acquire);
     return group != NULL && atomic_load(&group->tracked_count) != 0;
 }
 
@@ -158,16 +168,41 @@ unsigned slot_leaf_level(struct mmu *mmu, const struct memslot *slot, struct gfn
     return level;
 }
 
-bool slot_is_tracked(const struct memslot *slot, struct gfn gfn)
+static struct group *group_of(const struct memslot *slot, struct gfn gfn)
 {
     const struct slot_pages *pages = slot->arch;
     struct tracking *tracking = atomic_load_explicit(&pages->tracking, memory_order_acquire);
-    struct group *group = tracking == NULL
-                              ? NULL
-                              : atomic_load_explicit(&tracking->groups[block_index(slot, gfn, 2)],
-                                                     memory_order_acquire);
 
-    return group != NULL && atomic_load(&group->counts[gfn.value % EPT_ENTRIES]) != 0;
+    return tracking == NULL
+               ? NULL
+               : atomic_load_explicit(&tracking->groups[slot_block_index(slot, gfn, 2)],
+                                      memory_order_acquire);
+}
+
+static bool has_table(const struct group *group, struct gfn gfn)
+{
+    unsigned index = gfn.value % EPT_ENTRIES;
+
+    return (atomic_load(&group->tables[index / 64]) >> index % 64 & 1) != 0;
+}
+
+static bool has_users(const struct group *group, struct gfn gfn)
+{
+    return atomic_load(&group->counts[gfn.value % EPT_ENTRIES]) != 0;
+}
+
+bool slot_is_tracked(const struct memslot *slot, struct gfn gfn)
+{
+    const struct group *group = group_of(slot, gfn);
+
+    return group != NULL && (has_users(group, gfn) || has_table(group, gfn));
+}
+
+bool slot_is_tracked_by_user(const struct memslot *slot, struct gfn gfn)
+{
+    const struct group *group = group_of(slot, gfn);
+
+    return group != NULL && has_users(group, gfn);
 }
 
 /* The slot's tracking, made if it is not there. NULL: no memory. */
@@ -179,13 +214,13 @@ static struct tracking *need_tracking(struct mmu *mmu, const struct memslot *slo
     if (tracking != NULL) {
         return tracking;
     }
-    tracking = mem_zalloc(&mmu->allocator,
-                          sizeof(*tracking) + block_count(slot, 2) * sizeof(tracking->groups[0]));
+    tracking = mem_zalloc(&mmu->allocator, sizeof(*tracking) + slot_block_count(slot, 2) *
+                                                                   sizeof(tracking->groups[0]));
     if (tracking == NULL) {
         return NULL;
     }
     tracking->tracked_1g =
-        mem_zalloc(&mmu->allocator, block_count(slot, 3) * sizeof(tracking->tracked_1g[0]));
+        mem_zalloc(&mmu->allocator, slot_block_count(slot, 3) * sizeof(tracking->tracked_1g[0]));
     if (tracking->tracked_1g == NULL) {
         mem_free(&mmu->allocator, tracking);
         return NULL;
@@ -194,51 +229,94 @@ static struct tracking *need_tracking(struct mmu *mmu, const struct memslot *slo
     return tracking;
 }
 
-int slot_track(struct mmu *mmu, const struct memslot *slot, struct gfn gfn, bool *changed)
+/* The frame's group, made if it is not there. NULL: no memory. */
+static struct group *need_group(struct mmu *mmu, const struct memslot *slot, struct gfn gfn)
 {
     struct tracking *tracking = need_tracking(mmu, slot);
     _Atomic(struct group *) *place;
     struct group *group;
 
     if (tracking == NULL) {
-        return -ENOMEM;
+        return NULL;
     }
-    place = &tracking->groups[block_index(slot, gfn, 2)];
+    place = &tracking->groups[slot_block_index(slot, gfn, 2)];
     group = atomic_load_explicit(place, memory_order_relaxed);
     if (group == NULL) {
         group = mem_zalloc(&mmu->allocator, sizeof(*group));
-        if (group == NULL) {
-            return -ENOMEM;
+        if (group != NULL) {
+            atomic_store_explicit(place, group, memory_order_release);
         }
-        atomic_store_explicit(place, group, memory_order_release);
     }
-    if (atomic_load(&group->counts[gfn.value % EPT_ENTRIES]) == UINT16_MAX) {
+    return group;
+}
+
+/* The frame begins, ends to be tracked. */
+static void count_frame(const struct memslot *slot, struct group *group, struct gfn gfn,
+                        bool begins)
+{
+    const struct slot_pages *pages = slot->arch;
+    struct tracking *tracking = atomic_load_explicit(&pages->tracking, memory_order_relaxed);
+    unsigned by = begins ? 1 : -1u;
+
+    atomic_fetch_add(&group->tracked_count, by);
+    atomic_fetch_add(&tracking->tracked_1g[slot_block_index(slot, gfn, 3)], by);
+}
+
+int slot_track(struct mmu *mmu, const struct memslot *slot, struct gfn gfn)
+{
+    struct group *group = need_group(mmu, slot, gfn);
+    _Atomic uint16_t *count;
+
+    if (group == NULL) {
         return -ENOMEM;
     }
-    *changed = atomic_fetch_add(&group->counts[gfn.value % EPT_ENTRIES], 1) == 0;
-    if (*changed) {
-        atomic_fetch_add(&group->tracked_count, 1);
-        atomic_fetch_add(&tracking->tracked_1g[block_index(slot, gfn, 3)], 1);
+    count = &group->counts[gfn.value % EPT_ENTRIES];
+    if (atomic_load(count) == UINT16_MAX) {
+        return -ENOMEM;
+    }
+    if (atomic_fetch_add(count, 1) == 0 && !has_table(group, gfn)) {
+        count_frame(slot, group, gfn, true);
     }
     return 0;
 }
 
-int slot_untrack(struct mmu *mmu, const struct memslot *slot, struct gfn gfn, bool *changed)
+int slot_untrack(struct mmu *mmu, const struct memslot *slot, struct gfn gfn)
 {
-    const struct slot_pages *pages = slot->arch;
-    struct tracking *tracking = atomic_load_explicit(&pages->tracking, memory_order_relaxed);
-    struct group *group;
+    struct group *group = group_of(slot, gfn);
 
     (void)mmu;
-    if (!slot_is_tracked(slot, gfn)) {
+    if (group == NULL || !has_users(group, gfn)) {
         return -ENOENT;
     }
-    group =
-        atomic_load_explicit(&tracking->groups[block_index(slot, gfn, 2)], memory_order_relaxed);
-    *changed = atomic_fetch_sub(&group->counts[gfn.value % EPT_ENTRIES], 1) == 1;
-    if (*changed) {
-        atomic_fetch_sub(&group->tracked_count, 1);
-        atomic_fetch_sub(&tracking->tracked_1g[block_index(slot, gfn, 3)], 1);
+    if (atomic_fetch_sub(&group->counts[gfn.value % EPT_ENTRIES], 1) == 1 &&
+        !has_table(group, gfn)) {
+        count_frame(slot, group, gfn, false);
     }
     return 0;
+}
+
+int slot_begin_table(struct mmu *mmu, const struct memslot *slot, struct gfn gfn)
+{
+    struct group *group = need_group(mmu, slot, gfn);
+    unsigned index = gfn.value % EPT_ENTRIES;
+
+    if (group == NULL) {
+        return -ENOMEM;
+    }
+    atomic_fetch_or(&group->tables[index / 64], 1ull << index % 64);
+    if (!has_users(group, gfn)) {
+        count_frame(slot, group, gfn, true);
+    }
+    return 0;
+}
+
+void slot_end_table(const struct memslot *slot, struct gfn gfn)
+{
+    struct group *group = group_of(slot, gfn);
+    unsigned index = gfn.value % EPT_ENTRIES;
+
+    atomic_fetch_and(&group->tables[index / 64], ~(1ull << index % 64));
+    if (!has_users(group, gfn)) {
+        count_frame(slot, group, gfn, false);
+    }
 }

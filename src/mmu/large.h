@@ -4,7 +4,8 @@
  *
  * Whether a large leaf may map a frame has four parts. Where the slot lies (its ends, and whether its
  * guest and host addresses are alike), logging and attributes are looked up where they are kept;
- * tracked frames are counted here, for each 2 MiB and 1 GiB. The counts change under the slots lock,
+ * tracked frames are counted here, for each 2 MiB and 1 GiB. The counts change under mmu's lock, with the slot
+ * kept by the slots lock or a read section,
  * followed by a taker that splits what is too large; an installer reads them with no taker between, so
  * it sees the new count or is split after.
  */
@@ -14,6 +15,7 @@
 #include "mmu/mmu.h"
 
 struct slot_pages;
+struct rmap;
 
 /* kcore's slot_prepare and slot_free: -ENOMEM. */
 int slot_pages_new(struct mmu *mmu, struct memslot *slot);
@@ -39,12 +41,24 @@ void slot_forget_backing(const struct memslot *slot);
 /* Could any leaf of the slot be large, as far as its size and place go? */
 bool slot_could_have_large(const struct memslot *slot);
 
-/* Writes of the frame are tracked. Context as above. */
+/* Writes of the frame are tracked: by a user, or since it holds a table that is shadowed. Context as above. */
 bool slot_is_tracked(const struct memslot *slot, struct gfn gfn);
+bool slot_is_tracked_by_user(const struct memslot *slot, struct gfn gfn);
 
-/* Count one more, one less. Under the slots lock. -ENOMEM; -ENOENT it is not tracked. *changed: out: the
- * frame begins, ends to be tracked. */
-int slot_track(struct mmu *mmu, const struct memslot *slot, struct gfn gfn, bool *changed);
-int slot_untrack(struct mmu *mmu, const struct memslot *slot, struct gfn gfn, bool *changed);
+/* Count one user more, one less. Under mmu's lock. -ENOMEM; -ENOENT there is none. */
+int slot_track(struct mmu *mmu, const struct memslot *slot, struct gfn gfn);
+int slot_untrack(struct mmu *mmu, const struct memslot *slot, struct gfn gfn);
+
+/* The frame holds a table that is shadowed, from here on; not any more. Under mmu's lock. -ENOMEM. */
+int slot_begin_table(struct mmu *mmu, const struct memslot *slot, struct gfn gfn);
+void slot_end_table(const struct memslot *slot, struct gfn gfn);
+
+/* Of a slot's blocks of one level, aligned in guest memory: the number of the one that holds @gfn; how
+ * many it meets. */
+uint64_t slot_block_index(const struct memslot *slot, struct gfn gfn, unsigned level);
+uint64_t slot_block_count(const struct memslot *slot, unsigned level);
+
+/* Where the slot's reverse map hangs (rmap.h). Under mmu's lock. */
+struct rmap **slot_rmap(const struct memslot *slot);
 
 #endif

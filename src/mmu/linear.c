@@ -15,13 +15,14 @@
 #include <errno.h>
 
 #define CR3_KEEP (UINT64_C(1) << 63) /* with PCIDs: this context's translations may be kept */
+#define CR3_PCID UINT64_C(0xfff)
 #define CR3_PAE_TABLE UINT64_C(0xffffffe0)
 #define CR4_PCIDE (UINT64_C(1) << 17)
 #define MAXPHYADDR_DEFAULT 52u
 
-static void compute(struct linear *linear, const struct gm_mmu_paging *registers)
+static struct paging_state state_of(const struct gm_mmu_paging *registers)
 {
-    const struct paging_state state = {
+    return (struct paging_state){
         .cr0 = registers->cr0,
         .cr3 = registers->cr3 & ~CR3_KEEP,
         .cr4 = registers->cr4,
@@ -31,17 +32,20 @@ static void compute(struct linear *linear, const struct gm_mmu_paging *registers
         .has_1g_pages = registers->has_1g_pages,
         .has_pse36 = registers->has_pse36,
     };
-
-    linear->registers = *registers;
-    paging_compute(&linear->paging, &state);
 }
 
 void linear_init(struct linear *linear)
 {
     const struct gm_mmu_paging off = {0};
+    const struct paging_state state = state_of(&off);
+    struct linear_mode *mode = &linear->modes[PAGING_NONE];
 
-    compute(linear, &off);
-    linear->contexts[0].is_kept = true;
+    mode->is_made = true;
+    paging_compute(&mode->paging, &state);
+    linear->mode = PAGING_NONE;
+    linear->paging = &mode->paging;
+    linear->contexts[0].is_used = true;
+    linear->large_first = UINT64_MAX;
 }
 
 /* The guest's tables, for one walk. */
@@ -112,7 +116,9 @@ static enum guestmem_result table_load(void *opaque, uint64_t gpa, unsigned size
                                        uint64_t *value)
 {
     struct tables_view *view = opaque;
-    bool reads_only = view->is_passive || is_refused(view->vcpu, gpa);
+    /* KVM reads the tables that it shadows: no processor does. */
+    bool reads_only =
+        view->is_passive || view->vcpu->mmu->shadow.is_on || is_refused(view->vcpu, gpa);
     enum part_kind kind;
     const uint8_t *host = entry_host(view, gpa, reads_only ? GM_MMU_READ : GM_MMU_WRITE, &kind);
 
@@ -123,17 +129,25 @@ static enum guestmem_result table_load(void *opaque, uint64_t gpa, unsigned size
     return GUESTMEM_OK;
 }
 
-/* An entry of a tracked page was written: mark it, and tell, which takes leaving guest mode. */
-static void tell_of_entry(struct tables_view *view, uint64_t gpa, unsigned size_bytes)
+/*
+ * A flag was set in an entry of a tracked page: mark it, and tell, which takes leaving guest mode. Shadow pages
+ * of the table need not be told: what they say is as right as before.
+ */
+static enum guestmem_result tell_of_entry(struct tables_view *view, uint64_t gpa,
+                                          unsigned size_bytes)
 {
     struct mmu_vcpu *vcpu = view->vcpu;
     const struct access_part part = {.gpa = gpa, .size_bytes = size_bytes, .kind = PART_TRACKED};
 
     mmu_access_mark_part(vcpu, &part);
+    if (!mmu_is_tracked(vcpu->mmu, vcpu->space, gfn_of(gpa))) {
+        return GUESTMEM_OK;
+    }
     guest_leave(vcpu);
     mmu_access_tell_part(vcpu, &part);
     view->settled =
         guest_enter_again(vcpu) ? SETTLE_AGAIN : mmu_access_end(vcpu, GM_MMU_RESTART, &part);
+    return GUESTMEM_STOP;
 }
 
 static enum guestmem_result table_replace(void *opaque, uint64_t gpa, unsigned size_bytes,
@@ -155,14 +169,10 @@ static enum guestmem_result table_replace(void *opaque, uint64_t gpa, unsigned s
     if (seen != expected) {
         return GUESTMEM_AGAIN;
     }
-    if (kind == PART_TRACKED) {
-        tell_of_entry(view, gpa, size_bytes);
-        return GUESTMEM_STOP;
-    }
-    return GUESTMEM_OK;
+    return kind == PART_TRACKED ? tell_of_entry(view, gpa, size_bytes) : GUESTMEM_OK;
 }
 
-static unsigned access_flags(enum gm_mmu_access kind, enum gm_mmu_view view)
+unsigned linear_access_flags(enum gm_mmu_access kind, enum gm_mmu_view view)
 {
     unsigned flags = 0;
 
@@ -179,44 +189,61 @@ static unsigned rights_of_view(const struct paging *paging, const struct guestwa
 {
     unsigned rights = 0;
 
-    if (paging_refusal(paging, access_flags(GM_MMU_READ, view), walk->rights, walk->key) == 0) {
+    if (paging_refusal(paging, linear_access_flags(GM_MMU_READ, view), walk->rights, walk->key) ==
+        0) {
         rights |= EPT_READ;
     }
-    if (paging_refusal(paging, access_flags(GM_MMU_FETCH, view), walk->rights, walk->key) == 0) {
+    if (paging_refusal(paging, linear_access_flags(GM_MMU_FETCH, view), walk->rights, walk->key) ==
+        0) {
         rights |= EPT_EXECUTE;
     }
-    if (walk->is_dirty &&
-        paging_refusal(paging, access_flags(GM_MMU_WRITE, view), walk->rights, walk->key) == 0) {
+    if (walk->is_dirty && paging_refusal(paging, linear_access_flags(GM_MMU_WRITE, view),
+                                         walk->rights, walk->key) == 0) {
         rights |= EPT_WRITE;
     }
     return rights;
 }
 
-enum settled linear_translate(struct mmu_vcpu *vcpu, struct access_part *part, unsigned *rights)
+enum settled linear_walk(struct mmu_vcpu *vcpu, struct access_part *part, struct guestwalk *walk)
 {
     const struct access *access = &vcpu->access;
-    const struct paging *paging = &vcpu->linear.paging;
     struct tables_view view = {.vcpu = vcpu, .settled = SETTLED};
     const struct guestmem memory = {table_load, table_replace, &view};
     const struct guestwalk_request request = {
-        part->linear, access_flags(access->kind, access->view), GUESTWALK_SET_FLAGS};
-    struct guestwalk walk;
+        part->linear, linear_access_flags(access->kind, access->view), GUESTWALK_SET_FLAGS};
 
-    if (!paging_is_canonical(paging, part->linear)) {
-        return mmu_access_end(vcpu, GM_MMU_PROTECTION, part);
-    }
-    switch (guest_walk(paging, &memory, &request, &walk)) {
+    switch (guest_walk(vcpu->linear.paging, &memory, &request, walk)) {
     case GUESTWALK_OK:
-        part->gpa = walk.gpa;
-        *rights = rights_of_view(paging, &walk, access->view);
+        part->gpa = walk->gpa;
         break;
     case GUESTWALK_FAULT:
-        vcpu->exit.error_code = walk.error_code;
+        vcpu->exit.error_code = walk->error_code;
+        /* What is cached for the page goes with a page fault (SDM 3A 4.10.4.1). */
+        gm_mmu_invlpg(&vcpu->face, part->linear);
         return mmu_access_end(vcpu, GM_MMU_PAGE_FAULT, part);
     case GUESTWALK_STOP:
         return view.settled;
     }
     return SETTLED;
+}
+
+enum settled linear_translate(struct mmu_vcpu *vcpu, struct access_part *part, unsigned *rights)
+{
+    const struct paging *paging = vcpu->linear.paging;
+    enum settled settled;
+    struct guestwalk walk;
+
+    if (!paging_is_canonical(paging, part->linear)) {
+        return mmu_access_end(vcpu, GM_MMU_PROTECTION, part);
+    }
+    settled = linear_walk(vcpu, part, &walk);
+    if (settled == SETTLED) {
+        *rights = rights_of_view(paging, &walk, vcpu->access.view);
+        if (walk.page_shift > PAGE_SHIFT_4K) {
+            tlb_note_large(vcpu, part->linear, walk.page_shift);
+        }
+    }
+    return settled;
 }
 
 /* PAE: the four entries that CR3 leads to. Not GM_MMU_OK: guest mode has been left. */
@@ -244,21 +271,23 @@ static enum gm_mmu_outcome load_pdptes(struct mmu_vcpu *vcpu, struct paging *pag
     return GM_MMU_OK;
 }
 
-/* Do the same tables translate in the same way by both? Then contexts may be kept. */
+/* Do the same tables translate in the same way by both? Keys' rights apart: translations have the keys. */
 static bool is_same_mode(const struct gm_mmu_paging *a, const struct gm_mmu_paging *b)
 {
-    return a->cr0 == b->cr0 && a->cr4 == b->cr4 && a->efer == b->efer && a->pkru == b->pkru &&
+    return a->cr0 == b->cr0 && a->cr4 == b->cr4 && a->efer == b->efer &&
            a->maxphyaddr == b->maxphyaddr && a->has_1g_pages == b->has_1g_pages &&
            a->has_pse36 == b->has_pse36;
 }
 
-/* The context of @cr3 becomes the present one. Return: was it kept? */
+/* The context of @cr3 becomes the present one. Return: is what the TLB has for it usable? */
 static bool switch_context(struct linear *linear, uint64_t cr3)
 {
+    struct linear_context *context;
+
     for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
-        if (linear->contexts[i].is_kept && linear->contexts[i].cr3 == cr3) {
+        if (linear->contexts[i].is_used && linear->contexts[i].cr3 == cr3) {
             linear->current = i;
-            return true;
+            return linear->contexts[i].has_tags;
         }
     }
     linear->newest = (linear->newest + 1) % LINEAR_CONTEXTS;
@@ -266,50 +295,130 @@ static bool switch_context(struct linear *linear, uint64_t cr3)
         linear->newest = (linear->newest + 1) % LINEAR_CONTEXTS;
     }
     linear->current = linear->newest;
-    linear->contexts[linear->current] = (struct linear_context){.is_kept = true, .cr3 = cr3};
+    context = &linear->contexts[linear->current];
+    shadow_root_put(&context->root);
+    context->is_used = true;
+    context->cr3 = cr3;
     return false;
+}
+
+/* The guest flushes all contexts. */
+static void flush_all_contexts(struct mmu_vcpu *vcpu)
+{
+    tlb_flush_linear(vcpu);
+    for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
+        shadow_note_flush(&vcpu->linear.contexts[i].root);
+    }
+}
+
+/* The guest flushes the contexts that have @cr3's PCID, under whatever root. */
+static void flush_pcid(struct mmu_vcpu *vcpu, uint64_t cr3)
+{
+    for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
+        struct linear_context *context = &vcpu->linear.contexts[i];
+
+        if (((context->cr3 ^ cr3) & CR3_PCID) == 0) {
+            context->has_tags = false;
+            shadow_note_flush(&context->root);
+        }
+    }
+}
+
+/* The registers count from here on. */
+static void put_in_force(struct mmu_vcpu *vcpu, enum paging_mode mode,
+                         const struct gm_mmu_paging *registers)
+{
+    struct linear *linear = &vcpu->linear;
+    const struct gm_mmu_paging *before = &linear->modes[linear->mode].registers;
+    bool has_pcids = (registers->cr4 & CR4_PCIDE) != 0 && mode >= PAGING_4;
+    bool may_keep = has_pcids && (registers->cr3 & CR3_KEEP) != 0;
+    bool is_kept;
+
+    if (!is_same_mode(before, registers)) {
+        flush_all_contexts(vcpu);
+    } else if (before->pkru != registers->pkru) {
+        tlb_flush_linear(vcpu);
+    }
+    linear->mode = mode;
+    linear->modes[mode].registers = *registers;
+    linear->paging = &linear->modes[mode].paging;
+    is_kept = switch_context(linear, registers->cr3 & ~CR3_KEEP);
+    if (!may_keep && has_pcids) {
+        flush_pcid(vcpu, registers->cr3);
+    } else if (!may_keep) {
+        shadow_note_flush(&linear->contexts[linear->current].root);
+    }
+    if (!is_kept || !may_keep) {
+        tlb_flush_context(vcpu);
+    }
+    tlb_publish_tags(vcpu);
 }
 
 enum gm_mmu_outcome gm_mmu_set_paging(struct gm_mmu *mmu, const struct gm_mmu_paging *registers)
 {
     struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
-    struct linear *linear = &vcpu->linear;
-    bool has_pcids = (registers->cr4 & CR4_PCIDE) != 0;
-    bool may_keep = has_pcids && (registers->cr3 & CR3_KEEP) != 0;
-    bool same_mode = is_same_mode(&linear->registers, registers);
-    struct linear next = *linear;
+    const struct paging_state state = state_of(registers);
+    enum paging_mode mode = paging_mode_of(&state);
+    struct linear_mode *kept = &vcpu->linear.modes[mode];
+    struct paging next = kept->paging;
 
     if (!vcpu->base.in_guest) {
         return mmu_access_fail(vcpu, -EINVAL);
     }
-    compute(&next, registers);
-    if (next.paging.mode == PAGING_PAE) {
-        enum gm_mmu_outcome outcome = load_pdptes(vcpu, &next.paging, registers->cr3);
+    if (kept->is_made && is_same_mode(&kept->registers, registers)) {
+        paging_set_root(&next, &state);
+    } else {
+        paging_compute(&next, &state);
+    }
+    if (mode == PAGING_PAE) {
+        enum gm_mmu_outcome outcome = load_pdptes(vcpu, &next, registers->cr3);
 
         if (outcome != GM_MMU_OK) {
             return outcome;
         }
     }
-    linear->registers = next.registers;
-    linear->paging = next.paging;
-    if (!same_mode) {
-        tlb_flush_linear(vcpu);
-    }
-    if (!switch_context(linear, registers->cr3 & ~CR3_KEEP) || !may_keep) {
-        tlb_flush_context(vcpu);
-    }
-    tlb_publish_tags(vcpu);
+    kept->is_made = true;
+    kept->paging = next;
+    put_in_force(vcpu, mode, registers);
     return GM_MMU_OK;
+}
+
+void linear_forget(struct mmu_vcpu *vcpu)
+{
+    struct linear *linear = &vcpu->linear;
+
+    for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
+        shadow_root_put(&linear->contexts[i].root);
+        linear->contexts[i].is_used = i == linear->current;
+    }
+    tlb_flush_linear(vcpu);
 }
 
 void gm_mmu_get_paging(struct gm_mmu *mmu, struct gm_mmu_paging *paging)
 {
-    *paging = mmu_vcpu_of(mmu)->linear.registers;
+    const struct linear *linear = &mmu_vcpu_of(mmu)->linear;
+
+    *paging = linear->modes[linear->mode].registers;
 }
 
 void gm_mmu_invlpg(struct gm_mmu *mmu, uint64_t linear)
 {
-    tlb_flush_linear_page(mmu_vcpu_of(mmu), linear);
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    tlb_flush_linear_page(vcpu, linear);
+    if (vcpu->mmu->shadow.is_on) {
+        shadow_note_invlpg(vcpu, linear);
+    }
+}
+
+void gm_mmu_flush_all(struct gm_mmu *mmu)
+{
+    struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
+
+    for (unsigned space = 0; space < KCORE_SPACES; space++) {
+        tlb_flush_space(vcpu, space);
+    }
+    flush_all_contexts(vcpu);
 }
 
 static void fill_in(struct gm_mmu_translation *translation, const struct guestwalk *walk,
@@ -332,10 +441,10 @@ enum gm_mmu_outcome gm_mmu_explain(struct gm_mmu *mmu, uint64_t linear, enum gm_
                                    enum gm_mmu_view view, struct gm_mmu_translation *translation)
 {
     struct mmu_vcpu *vcpu = mmu_vcpu_of(mmu);
-    const struct paging *paging = &vcpu->linear.paging;
+    const struct paging *paging = vcpu->linear.paging;
     struct tables_view tables = {.vcpu = vcpu, .is_passive = true};
     const struct guestmem memory = {table_load, table_replace, &tables};
-    const struct guestwalk_request request = {linear, access_flags(access, view), 0};
+    const struct guestwalk_request request = {linear, linear_access_flags(access, view), 0};
     enum guestwalk_result result;
     struct guestwalk walk;
 

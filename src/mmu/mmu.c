@@ -38,6 +38,7 @@ int mmu_init(struct mmu *mmu, struct kcore *core, const struct mmu_options *opti
     mmu->eager_split = options->eager_split;
     mmu->page_bytes = options->page_bytes;
     mmu->opaque = options->opaque;
+    shadow_init(&mmu->shadow, options->shadow_paging);
     rc = lock_init(&mmu->lock, LOCK_RANK_MMU);
     if (rc != 0) {
         return rc;
@@ -75,6 +76,7 @@ void mmu_fini(struct mmu *mmu)
 {
     struct retired retired = {0};
 
+    shadow_fini(mmu);
     for (unsigned space = 0; space < KCORE_SPACES; space++) {
         retire_tree((struct mmu_locked){mmu}, atomic_load(&mmu->roots[space]), &retired);
     }
@@ -171,6 +173,7 @@ void mmu_vcpu_fini(struct mmu_vcpu *vcpu)
     vcpu->counts_are_summed = true;
     lock_drop(&mmu->lock);
     kcore_vcpu_fini(&vcpu->base);
+    shadow_vcpu_fini(vcpu);
     tables_cache_drain(&mmu->tables, &vcpu->cache);
     mem_free(&mmu->allocator, vcpu->log_buffer);
     tlb_fini(vcpu);
@@ -182,6 +185,6 @@ int mmu_vcpu_set_space(struct mmu_vcpu *vcpu, unsigned space)
         return -EINVAL;
     }
     vcpu->space = space;
-    tlb_flush_linear(vcpu); /* contexts are of one space; the new tags are published with it */
+    linear_forget(vcpu); /* contexts are of one space; the new tags are published with it */
     return 0;
 }

@@ -1,6 +1,8 @@
 /*
  * mmu/mmu.h - the software KVM's tables: EPT shared by a VM's vCPUs, and each vCPU's TLB.
  *
+ * Beside EPT there may be shadow tables for the guest's own page tables (shadow.h), under the same rules.
+ *
  * Two sides. The processor's: in guest mode a vCPU translates by its TLB, or walks the tables without
  * locks, sets accessed and dirty flags, and fills its TLB (walk.c, access.c). KVM's: where the walk
  * finds no right, the vCPU leaves guest mode and its fault is handled (fault.c); others take entries
@@ -40,6 +42,7 @@ struct mmu_options {
     uint8_t memory_type;
     bool log_buffer;
     bool eager_split;
+    bool shadow_paging;
     uint64_t (*page_bytes)(void *opaque, uint64_t hva,
                            uint64_t size_bytes); /* NULL: ask the host */
     void *opaque;
@@ -90,6 +93,8 @@ struct mmu {
     _Atomic(uint64_t *) roots[KCORE_SPACES];
     atomic_ullong root_generation; /* grows when roots are dropped for new ones */
     struct flush_log flush_log;
+    struct shadow
+        shadow; /* tables for guests' linear addresses, if they are not walked through EPT */
 
     _Atomic(mmu_written_fn *) written; /* write tracking; stored before the first track */
     void *written_opaque;
@@ -122,6 +127,10 @@ struct access_part {
     uint8_t *host;
     /* Read-only memory refused the write, as of these slots of the space; 0: it did not. */
     uint64_t refused_generation;
+    /* Tables are shadowed, and this frame is none that shadow tables may map for this access: it goes by physical
+     * address, as long as it is this one. */
+    bool is_by_hand;
+    struct gfn by_hand;
 };
 struct access {
     enum gm_mmu_access kind;
@@ -154,6 +163,7 @@ struct mmu_vcpu {
     uint64_t flush_done;         /* position in the VM's flush log */
     unsigned tags[KCORE_SPACES]; /* of its TLB, for each space's physical addresses */
     struct linear linear;
+    struct shadow_vcpu shadow;
     unsigned tag_count;   /* handed out since all entries were cleared */
     uint32_t log_count;   /* of the log buffer: frames it made dirty, not yet reported */
     uint64_t *log_buffer; /* MMU_LOG_ENTRIES frames; NULL: writes are noticed by protection */
@@ -239,6 +249,8 @@ void mmu_sum_counts(struct mmu *mmu, struct mmu_counts *sum);
 void mmu_set_tracker(struct mmu *mmu, mmu_written_fn *written, void *opaque);
 int mmu_track(struct mmu *mmu, unsigned space, struct gfn gfn);
 int mmu_untrack(struct mmu *mmu, unsigned space, struct gfn gfn);
+/* Any thread. */
+bool mmu_is_tracked(struct mmu *mmu, unsigned space, struct gfn gfn);
 
 struct mmu_locked mmu_lock(struct mmu *mmu);
 void mmu_unlock(struct mmu_locked locked);

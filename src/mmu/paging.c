@@ -45,7 +45,7 @@ static uint64_t bits(unsigned high, unsigned low)
 }
 
 /* 4.1.1 "Four Paging Modes". Long mode implies PAE. */
-static enum paging_mode mode_of(const struct paging_state *state)
+enum paging_mode paging_mode_of(const struct paging_state *state)
 {
     if ((state->cr0 & CR0_PG) == 0) {
         return PAGING_NONE;
@@ -209,7 +209,7 @@ static uint8_t error_of(const struct paging *paging, const struct paging_state *
 
 void paging_compute(struct paging *paging, const struct paging_state *state)
 {
-    enum paging_mode mode = mode_of(state);
+    enum paging_mode mode = paging_mode_of(state);
     const struct shape *shape = &shapes[mode];
 
     *paging = (struct paging){
@@ -230,6 +230,12 @@ void paging_compute(struct paging *paging, const struct paging_state *state)
         paging->allowed[access] = allowed_of(paging, state, access);
         paging->errors[access] = error_of(paging, state, access);
     }
+}
+
+void paging_set_root(struct paging *paging, const struct paging_state *state)
+{
+    paging->root = root_of(paging, state);
+    paging->pkru = state->pkru;
 }
 
 bool paging_pdptes_are_valid(const struct paging *paging, const uint64_t pdptes[PAGING_PDPTE_COUNT])

@@ -105,6 +105,12 @@ struct paging {
 /* Fill in everything but the PDPTEs. Any register value is taken. */
 void paging_compute(struct paging *paging, const struct paging_state *state);
 
+/* The mode that registers select: nothing else decides it. */
+enum paging_mode paging_mode_of(const struct paging_state *state);
+
+/* Only CR3 and PKRU are others than what was computed. */
+void paging_set_root(struct paging *paging, const struct paging_state *state);
+
 /* Are these PDPTEs what CR3 may be written with? (#GP otherwise.) */
 bool paging_pdptes_are_valid(const struct paging *paging,
                              const uint64_t pdptes[PAGING_PDPTE_COUNT]);

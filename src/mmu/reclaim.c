@@ -63,6 +63,7 @@ void reclaim_down_to(struct mmu *mmu, uint64_t page_count)
     struct retired retired = {0};
     struct mmu_locked locked = mmu_lock(mmu);
 
+    (void)shadow_reclaim(locked, page_count, &retired);
     /* Higher ones, without their tables of leaves, hold large leaves or nothing. */
     for (unsigned level = 1; level < mmu->levels; level++) {
         reclaim_level(locked, level, page_count, &retired);

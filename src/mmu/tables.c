@@ -13,6 +13,7 @@
 /* The first pages of an arena hold the records; those of these pages themselves hold this. */
 struct arena {
     struct arena *next;
+    struct tables *owner;
     void *memory; /* as it was allocated */
 };
 
@@ -84,11 +85,11 @@ static int arena_add(struct tables *tables)
         return -ENOMEM;
     }
     arena = (struct arena *)align_down((uintptr_t)memory + ARENA_BYTES - 1, ARENA_BYTES);
-    *arena = (struct arena){.next = tables->arenas, .memory = memory};
+    *arena = (struct arena){.next = tables->arenas, .owner = tables, .memory = memory};
     for (uint64_t page = ARENA_PAGES; page-- > RECORD_PAGES;) {
         struct table *table = arena_record(arena, page);
 
-        *table = (struct table){.owner = tables, .next = tables->free};
+        *table = (struct table){.next = tables->free};
         tables->free = table;
     }
     tables->arenas = arena;
@@ -182,7 +183,7 @@ void table_retire(struct retired *retired, uint64_t *entries)
 {
     struct table *table = table_of(entries);
 
-    unlink_record(table->owner, table);
+    unlink_record(arena_of(table)->owner, table);
     table->next = retired->first;
     retired->first = table;
     retired->count++;
@@ -192,7 +193,7 @@ static void reclaim_list(struct rcu_item *item)
 {
     struct table *first = rcu_owner(item, struct table, reclaim);
 
-    free_list(first->owner, first);
+    free_list(arena_of(first)->owner, first);
 }
 
 void tables_free_retired(struct rcu_domain *deferred, struct retired *retired)
@@ -228,7 +229,7 @@ static struct table *next_linked(struct tables *tables, unsigned level, bool *tu
         table = arena_record(arena, at % ARENA_PAGES);
         if (at % ARENA_PAGES >= RECORD_PAGES &&
             atomic_load_explicit(&table->is_linked, memory_order_relaxed) &&
-            table->level == level) {
+            table->level == level && table->shadow == NULL) {
             tables->hand = at;
             return table;
         }

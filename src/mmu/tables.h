@@ -21,15 +21,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct shadow_page;
 struct tables;
 
 /* The record of a table page; 64 bytes. */
 struct table {
     _Alignas(64) struct rcu_item reclaim; /* of the first of a list that is retired together */
-    struct tables *owner;
     struct table *next;
-    struct gfn first; /* that the page translates */
-    uint8_t level;    /* of its entries: 1 to 5 */
+    struct gfn first;           /* that the page translates; of a shadow page: that it stands for */
+    struct shadow_page *shadow; /* NULL: a page of an EPT tree. Under mmu's lock */
+    uint8_t level;              /* of its entries: 1 to 5 */
     uint8_t space;
     atomic_bool is_linked; /* set by the installer that linked it; relaxed: read by takers */
 };
@@ -83,7 +84,7 @@ void table_retire(struct retired *retired, uint64_t *entries);
 void tables_free_retired(struct rcu_domain *deferred, struct retired *retired);
 
 /*
- * The next linked page after the hand of the clock that translates at @level, which moves on to it.
+ * The next linked page of EPT trees after the hand of the clock that translates at @level, which moves on to it.
  * NULL: there is none. *turned: set when the hand begins anew.
  * Context: mmu's lock; pages are linked meanwhile by nobody.
  */

@@ -25,7 +25,7 @@ void tlb_publish_tags(struct mmu_vcpu *vcpu)
     }
 }
 
-/* No entry is left: tags begin anew, and other contexts than the present one are not kept. */
+/* No entry is left: tags begin anew, and other contexts than the present one have none. */
 static void clear_all(struct mmu_vcpu *vcpu)
 {
     struct linear *linear = &vcpu->linear;
@@ -38,7 +38,7 @@ static void clear_all(struct mmu_vcpu *vcpu)
         vcpu->tags[space] = vcpu->tag_count++;
     }
     for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
-        linear->contexts[i].is_kept = i == linear->current;
+        linear->contexts[i].has_tags = i == linear->current;
     }
     for (unsigned view = 0; view < LINEAR_VIEWS; view++) {
         linear->contexts[linear->current].tags[view] = vcpu->tag_count++;
@@ -108,10 +108,34 @@ void tlb_flush_page(struct mmu_vcpu *vcpu, unsigned space, struct gfn gfn)
     flush_entry(vcpu, gpa_of_gfn(gfn), vcpu->tags[space]);
 }
 
+void tlb_note_large(struct mmu_vcpu *vcpu, uint64_t linear, unsigned page_shift)
+{
+    struct linear *known = &vcpu->linear;
+    uint64_t size_bytes = UINT64_C(1) << page_shift;
+    uint64_t first = align_down(linear, size_bytes);
+    uint64_t last = first + (size_bytes - 1);
+
+    known->large_first = first < known->large_first ? first : known->large_first;
+    known->large_last = last > known->large_last ? last : known->large_last;
+}
+
+static bool is_of_page(uint64_t key, uint64_t page)
+{
+    return key != GM_TLB_NONE && (key & GM_MMU_PAGE_MASK) == page;
+}
+
 void tlb_flush_linear_page(struct mmu_vcpu *vcpu, uint64_t linear)
 {
-    for (unsigned view = 0; view < LINEAR_VIEWS; view++) {
-        flush_entry(vcpu, align_down(linear, PAGE_BYTES_4K), vcpu->face.view_tags[view]);
+    struct gm_tlb_entry *entry = &vcpu->face.tlb[(linear >> PAGE_SHIFT_4K) % GM_TLB_ENTRIES];
+    uint64_t page = align_down(linear, PAGE_BYTES_4K);
+
+    if (linear >= vcpu->linear.large_first && linear <= vcpu->linear.large_last) {
+        tlb_flush_linear(vcpu);
+        return;
+    }
+    if (is_of_page(entry->load, page) || is_of_page(entry->store, page) ||
+        is_of_page(entry->fetch, page)) {
+        forget(entry);
     }
 }
 
@@ -123,6 +147,7 @@ void tlb_flush_context(struct mmu_vcpu *vcpu)
         for (unsigned view = 0; view < LINEAR_VIEWS; view++) {
             context->tags[view] = vcpu->tag_count++;
         }
+        context->has_tags = true;
         tlb_publish_tags(vcpu);
     }
 }
@@ -130,8 +155,10 @@ void tlb_flush_context(struct mmu_vcpu *vcpu)
 void tlb_flush_linear(struct mmu_vcpu *vcpu)
 {
     for (unsigned i = 0; i < LINEAR_CONTEXTS; i++) {
-        vcpu->linear.contexts[i].is_kept = i == vcpu->linear.current;
+        vcpu->linear.contexts[i].has_tags = false;
     }
+    vcpu->linear.large_first = UINT64_MAX;
+    vcpu->linear.large_last = 0;
     tlb_flush_context(vcpu);
 }
 

@@ -20,10 +20,14 @@ void tlb_fini(struct mmu_vcpu *vcpu);
 void tlb_fill(struct mmu_vcpu *vcpu, uint64_t tag, uint64_t address, const void *host,
               uint64_t rights);
 
+/* An entry of a linear address comes from a guest's page of that size, above 4 KiB: INVLPG of any part of it forgets
+ * all parts (Intel SDM 3A, 4.10.2.3). */
+void tlb_note_large(struct mmu_vcpu *vcpu, uint64_t linear, unsigned page_shift);
+
 void tlb_flush_space(struct mmu_vcpu *vcpu, unsigned space);
 void tlb_flush_page(struct mmu_vcpu *vcpu, unsigned space, struct gfn gfn);
 
-/* Linear addresses: forget a page in all views of the present context; the present context; all of
+/* Linear addresses: forget a page, in all views and contexts, since it may be global; the present context; all of
  * them. */
 void tlb_flush_linear_page(struct mmu_vcpu *vcpu, uint64_t linear);
 void tlb_flush_context(struct mmu_vcpu *vcpu);

@@ -16,24 +16,26 @@ void mmu_set_tracker(struct mmu *mmu, mmu_written_fn *written, void *opaque)
     atomic_store_explicit(&mmu->written, written, memory_order_release);
 }
 
-/* The frame's leaf goes: faults bring it back as its tracking asks. */
+/* What maps the frame goes: faults bring it back as its tracking asks. */
 static void remap(struct mmu *mmu, unsigned space, struct gfn gfn)
 {
+    const struct range range = {space, gfn.value, gfn.value + 1};
     struct retired retired = {0};
     struct mmu_locked locked = mmu_lock(mmu);
 
-    (void)take_unmap(locked, (struct range){space, gfn.value, gfn.value + 1}, &retired);
+    (void)take_unmap(locked, range, &retired);
+    shadow_unmap(locked, range, &retired);
     mmu_unlock(locked);
     mmu_flush(mmu);
     tables_free_retired(mmu->core->deferred, &retired);
 }
 
 static int change(struct mmu *mmu, unsigned space, struct gfn gfn,
-                  int (*count)(struct mmu *, const struct memslot *, struct gfn, bool *))
+                  int (*count)(struct mmu *, const struct memslot *, struct gfn))
 {
     struct kcore *core = mmu->core;
     const struct memslot *slot;
-    bool changed = false;
+    bool was_tracked = false;
     int rc = -EINVAL;
 
     if (space >= core->spaces) {
@@ -42,9 +44,12 @@ static int change(struct mmu *mmu, unsigned space, struct gfn gfn,
     lock_take(&core->slots_lock);
     slot = memslots_find(kcore_slots(core, space), gfn);
     if (slot != NULL) {
-        rc = count(mmu, slot, gfn, &changed);
+        lock_take(&mmu->lock);
+        was_tracked = slot_is_tracked_by_user(slot, gfn);
+        rc = count(mmu, slot, gfn);
+        lock_drop(&mmu->lock);
     }
-    if (changed) {
+    if (rc == 0 && was_tracked != slot_is_tracked_by_user(slot, gfn)) {
         remap(mmu, space, gfn);
     }
     lock_drop(&core->slots_lock);
@@ -59,4 +64,16 @@ int mmu_track(struct mmu *mmu, unsigned space, struct gfn gfn)
 int mmu_untrack(struct mmu *mmu, unsigned space, struct gfn gfn)
 {
     return change(mmu, space, gfn, slot_untrack);
+}
+
+bool mmu_is_tracked(struct mmu *mmu, unsigned space, struct gfn gfn)
+{
+    const struct memslot *slot;
+    bool is_tracked;
+
+    rcu_enter();
+    slot = memslots_find(kcore_slots(mmu->core, space), gfn);
+    is_tracked = slot != NULL && slot_is_tracked_by_user(slot, gfn);
+    rcu_leave();
+    return is_tracked;
 }

@@ -81,6 +81,7 @@ static int init_parts(struct gm_soft *soft, const struct gm_soft_options *option
         .memory_type = options->memory_type,
         .log_buffer = options->log == GM_SOFT_LOG_BUFFER,
         .eager_split = options->eager_split,
+        .shadow_paging = options->shadow_paging,
         .page_bytes = options->page_bytes,
         .opaque = options->opaque,
     };

@@ -48,6 +48,11 @@ void gm_soft_stats(struct gm_soft *soft, struct gm_soft_stats *stats)
         .collapses = read_count(&counts.collapses),
         .reclaimed = read_count(&counts.reclaimed),
         .holds = read_count(&soft->core.holds),
+        .shadow_pages = read_count(&mmu->shadow.page_count),
+        .shadow_unsync = read_count(&mmu->shadow.unsync_count),
+        .shadow_leaves = read_count(&mmu->shadow.leaf_count),
+        .shadow_syncs = read_count(&mmu->shadow.syncs),
+        .shadow_writes = read_count(&mmu->shadow.writes),
     };
     count_slots(&soft->core, stats);
 }

@@ -38,6 +38,24 @@ static void on_point(const char *name)
     pthread_mutex_unlock(&puppet->lock);
 }
 
+static enum gm_mmu_outcome make_linear(struct gm_mmu *mmu, struct puppet_access *access)
+{
+    uint64_t desired = access->value;
+
+    switch ((unsigned)access->access) {
+    case PUPPET_EXCHANGE:
+        access->value = 0;
+        return gm_mmu_cmpxchg_linear(mmu, access->gpa, 8, GM_MMU_SUPERVISOR, &access->value,
+                                     desired);
+    case GM_MMU_READ:
+        return gm_mmu_load_linear(mmu, access->gpa, 8, GM_MMU_SUPERVISOR, &access->value);
+    case GM_MMU_WRITE:
+        return gm_mmu_store_linear(mmu, access->gpa, 8, GM_MMU_SUPERVISOR, access->value);
+    default:
+        return gm_mmu_fetch_linear(mmu, access->gpa, 8, GM_MMU_SUPERVISOR, &access->value);
+    }
+}
+
 static enum gm_mmu_outcome make_once(struct puppet *puppet, struct puppet_access *access)
 {
     enum gm_mmu_outcome outcome = gm_mmu_enter(puppet->mmu);
@@ -45,6 +63,9 @@ static enum gm_mmu_outcome make_once(struct puppet *puppet, struct puppet_access
 
     /* Kicks are nobody's here, and rings have room. */
     REQUIRE(outcome == GM_MMU_OK, "entering: %d", (int)outcome);
+    if (puppet->is_linear) {
+        return make_linear(puppet->mmu, access);
+    }
     switch ((unsigned)access->access) {
     case PUPPET_EXCHANGE:
         access->value = 0;

@@ -17,8 +17,8 @@
 
 struct puppet_access {
     enum gm_mmu_access access; /* or PUPPET_EXCHANGE */
-    uint64_t gpa;
-    uint64_t value; /* stored; or, afterwards, loaded */
+    uint64_t gpa;              /* or the linear address */
+    uint64_t value;            /* stored; or, afterwards, loaded */
     enum gm_mmu_outcome outcome;
     int error;
 };
@@ -30,6 +30,8 @@ struct puppet {
     pthread_mutex_t lock; /* the rest */
     pthread_cond_t changed;
     struct puppet_access access;
+    /* Accesses are, in a supervisor's view. Changed by the test, between them. */
+    bool is_linear;
     bool is_asked; /* an access is under way */
     bool is_over;
     const char *stop_at; /* NULL: nowhere */

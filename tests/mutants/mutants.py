@@ -16,7 +16,19 @@ TESTS = {
     "race": ("tests/race-soft_race", {"GM_SEED": "1"}),
     "dirty": ("tests/race-soft_dirty", {"GM_SEED": "1"}),
     "linear": ("tests/unit-soft_linear", {}),
+    "shadow-tables": ("tests/unit-shadow_tables", {}),
+    "shadow-host": ("tests/unit-shadow_host", {}),
+    "shadow-roles": ("tests/unit-shadow_roles", {}),
+    "shadow-orders": ("tests/unit-shadow_orders", {}),
 }
+
+
+def role_without(member):
+    """Shadow pages are found by their roles, less one member."""
+    return [(MMU + "shadow_page.c", "    return memcmp(a, b, sizeof(*a)) == 0;\n",
+             "    struct shadow_role role = *b;\n\n"
+             f"    role.{member} = a->{member};\n    return memcmp(a, &role, sizeof(role)) == 0;\n")]
+
 
 MUTANTS = [
     # ---- kcore: changes of slots ----
@@ -94,8 +106,8 @@ MUTANTS = [
     ("attributes-do-not-renew-faults", [
         (KCORE + "attributes.c", "    notifier_renew(&core->notifier);\n", ""),
         (MMU + "fault.c", " ||\n           kcore_attributes(core, fault->gfn) != resolved->attributes;", ";"),
-        (MMU + "fault.c", "static bool is_stale(struct mmu_vcpu *vcpu, const struct fault *fault,",
-         "static bool is_stale(struct mmu_vcpu *vcpu, __attribute__((unused)) const struct fault *fault,"),
+        (MMU + "fault.c", "bool fault_is_stale(const struct mmu_vcpu *vcpu, const struct fault *fault,",
+         "bool fault_is_stale(const struct mmu_vcpu *vcpu, __attribute__((unused)) const struct fault *fault,"),
     ], ["points"]),
     ("invalidation-does-not-unmap", [
         (KCORE + "notifier.c", "        memslots_visit_hva(kcore_slots(core, i), hva, size_bytes, unmap, &unmapping);\n",
@@ -176,7 +188,7 @@ MUTANTS = [
         (MMU + "large.c", "static bool is_tracked_within(", "__attribute__((unused)) static bool is_tracked_within("),
     ], ["model", "points"]),
     ("large-of-1g-though-tracked", [
-        (MMU + "large.c", "return atomic_load(&tracking->tracked_1g[block_index(slot, gfn, 3)]) != 0;", "return false;"),
+        (MMU + "large.c", "return atomic_load(&tracking->tracked_1g[slot_block_index(slot, gfn, 3)]) != 0;", "return false;"),
     ], ["model-long"]),
     ("large-though-host-pages-are-small", [
         (MMU + "fault.c", "resolved->level < resolved->backing_level ? resolved->level : resolved->backing_level;",
@@ -258,7 +270,8 @@ MUTANTS = [
         (MMU + "tlb.c", "if (entry->load == key || entry->store == key || entry->fetch == key) {", "if (entry->load == key + 1) {"),
     ], ["model"]),
     ("tlb-store-not-forgotten", [
-        (MMU + "tlb.c", "        forget(entry);\n", "        entry->load = GM_TLB_NONE;\n        entry->fetch = GM_TLB_NONE;\n"),
+        (MMU + "tlb.c", "entry->fetch == key) {\n        forget(entry);\n",
+         "entry->fetch == key) {\n        entry->load = GM_TLB_NONE;\n        entry->fetch = GM_TLB_NONE;\n"),
     ], ["model"]),
     ("tlb-tags-come-round", [
         (MMU + "tlb.c", "    clear_all(vcpu);\n    return false;\n", "    vcpu->tag_count = KCORE_SPACES + LINEAR_VIEWS;\n    return true;\n"),
@@ -284,7 +297,7 @@ MUTANTS = [
         (MMU + "guest.c", "if (vcpu->boundary_generation == mmu_newest_generation(vcpu->mmu)) {", "if (true) {"),
     ], ["race"]),
     ("tracker-not-told", [
-        (MMU + "access.c", "        written(vcpu->mmu->written_opaque, part->gpa, part->size_bytes);\n",
+        (MMU + "access.c", "        written(mmu->written_opaque, part->gpa, part->size_bytes);\n",
          "        (void)part;\n"),
     ], ["model"]),
     ("tracked-write-not-marked", [
@@ -300,11 +313,322 @@ MUTANTS = [
         (MMU + "tlb.c", "    if (is_mine) {\n        tlb_flush_linear(vcpu);\n    }\n", "    (void)is_mine;\n"),
     ], ["linear"]),
     ("mode-change-forgets-nothing", [
-        (MMU + "linear.c", "    if (!same_mode) {\n        tlb_flush_linear(vcpu);\n    }\n", "    (void)same_mode;\n"),
-        (MMU + "linear.c", "    if (!switch_context(linear, registers->cr3 & ~CR3_KEEP) || !may_keep) {",
-         "    if (!switch_context(linear, registers->cr3 & ~CR3_KEEP) && !may_keep) {"),
+        (MMU + "linear.c", "    if (!is_same_mode(before, registers)) {\n        flush_all_contexts(vcpu);\n    } else if", "    if"),
+        (MMU + "linear.c", "    if (!is_kept || !may_keep) {", "    if (!is_kept && !may_keep) {"),
     ], ["linear"]),
     ("view-ignores-rights", [
         (MMU + "access.c", "rights & view_rights);", "rights);"),
     ], ["linear"]),
+
+    # ---- shadow paging: writes to tables are seen ----
+    ("shadow-table-not-protected", [
+        (MMU + "shadow_page.c", "        shadow_protect_frame(work, space, gfn);\n        shadow_work_flush(work);\n",
+         "        shadow_work_flush(work);\n"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-table-not-flushed-for", [
+        (MMU + "shadow_page.c", "        shadow_protect_frame(work, space, gfn);\n        shadow_work_flush(work);\n",
+         "        shadow_protect_frame(work, space, gfn);\n"),
+    ], ["shadow-orders"]),
+    ("shadow-table-writable-by-ept", [
+        (MMU + "shadow_page.c", "    if (rc == 0) {\n        remap(work, space, gfn);\n    }\n    return rc;", "    return rc;"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-table-not-counted-by-its-slot", [
+        (MMU + "large.c", "    atomic_fetch_or(&group->tables[index / 64], 1ull << index % 64);\n", "    (void)index;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-table-counted-for-ever", [
+        (MMU + "large.c", "    atomic_fetch_and(&group->tables[index / 64], ~(1ull << index % 64));\n", "    (void)index;\n"),
+    ], ["shadow-roles"]),
+    ("shadow-table-under-a-large-leaf", [
+        (MMU + "shadow_sync.c", "    if (level > 1) {\n        while (", "    if (level > 1) {\n        while (level == 0 && "),
+    ], ["shadow-host"]),
+    ("shadow-sync-does-not-protect", [
+        (MMU + "shadow_sync.c", "        shadow_protect_frame(work, page->role.space, page->gfn);\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-sync-does-not-flush", [
+        (MMU + "shadow_sync.c", "        shadow_work_flush(work);\n", ""),
+    ], ["shadow-orders"]),
+    ("shadow-takers-do-not-protect", [
+        (MMU + "arch.c", "    shadow_protect(locked, range);\n", ""),
+    ], ["shadow-host"]),
+    ("shadow-takers-do-not-unmap", [
+        (MMU + "arch.c", "    shadow_unmap(locked, range, &retired);\n", ""),
+    ], ["shadow-host"]),
+    ("shadow-tables-outlive-their-memory", [
+        (MMU + "shadow_take.c", "    zap_tables(&work, range);\n", ""),
+        (MMU + "shadow_take.c", "static void zap_tables(", "__attribute__((unused)) static void zap_tables("),
+    ], ["shadow-host"]),
+    ("shadow-tracking-leaves-leaves", [
+        (MMU + "track.c", "    shadow_unmap(locked, range, &retired);\n", ""),
+    ], ["shadow-host"]),
+    ("shadow-writes-of-users-pages-unseen", [
+        (MMU + "shadow_map.c", "return !slot_is_tracked_by_user(slot, gfn) &&\n", "return"),
+    ], ["shadow-host"]),
+    ("shadow-trackers-told-of-tables", [
+        (MMU + "track.c", "slot != NULL && slot_is_tracked_by_user(slot, gfn);", "slot != NULL && slot_is_tracked(slot, gfn);"),
+    ], ["shadow-host"]),
+    ("shadow-tracking-of-a-table-changes-nothing", [
+        (MMU + "track.c", "was_tracked = slot_is_tracked_by_user(slot, gfn);", "was_tracked = slot_is_tracked(slot, gfn);"),
+        (MMU + "track.c", "was_tracked != slot_is_tracked_by_user(slot, gfn)", "was_tracked != slot_is_tracked(slot, gfn)"),
+    ], ["shadow-host"]),
+    ("shadow-write-not-logged", [
+        (MMU + "shadow_map.c", "        guest_mark_written(map->vcpu, slot, fault->gfn);\n", "        (void)slot;\n"),
+    ], ["shadow-host"]),
+
+    # ---- shadow paging: links, parents, reverse maps ----
+    ("shadow-parent-not-added", [
+        (MMU + "shadow_page.c", "    entry_list_add(&child->parents, entry, stock);\n", "    (void)stock;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-parent-not-removed", [
+        (MMU + "shadow_page.c", "        entry_list_remove(&child->parents, entry, &mmu->allocator);\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-parents-not-unlinked", [
+        (MMU + "shadow_page.c", "    while ((parent = entry_list_any(&page->parents)) != NULL) {", "    parent = NULL;\n    while (parent != NULL) {"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-entries-outlive-their-page", [
+        (MMU + "shadow_page.c", "    for (unsigned i = 0; i < EPT_ENTRIES; i++) {\n        shadow_drop(work, page, i);\n    }\n    while",
+         "    while"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-leaf-not-in-its-reverse-map", [
+        (MMU + "rmap.c", "    entry_list_add(find_list(rmap, slot, level, gfn), entry, stock);\n", "    (void)entry;\n    (void)stock;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-leaf-for-ever-in-its-reverse-map", [
+        (MMU + "rmap.c", "    entry_list_remove(find_list(rmap, slot, level, gfn), entry, &mmu->allocator);\n", "    (void)entry;\n    (void)mmu;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-list-forgets-its-last-chunk", [
+        (MMU + "entry_list.c", "        set_chunk(list, first->next);\n        mem_free(allocator, first);\n",
+         "        set_chunk(list, NULL);\n        mem_free(allocator, first);\n"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-root-not-given-up", [
+        (MMU + "shadow_root.c", "        atomic_fetch_sub(&page->root_count, 1);\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-root-not-counted", [
+        (MMU + "shadow_root.c", "        atomic_fetch_add(&(*page)->root_count, 1);\n", ""),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-invalid-pages-not-swept", [
+        (MMU + "shadow_page.c", "    sweep(work);\n    append_losses(work);\n", "    append_losses(work);\n"),
+    ], ["shadow-tables", "shadow-host"]),
+
+    # ---- shadow paging: unsync, and in step again ----
+    ("shadow-unsync-not-marked", [
+        (MMU + "shadow_sync.c", "        shadow_set_unsync(work, page, true);\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-directory-unsync", [
+        (MMU + "shadow_sync.c", "        if (page->role.level != 1) {\n", "        if (page->role.level == 0) {\n"),
+    ], ["shadow-tables"]),
+    ("shadow-unsync-parents-not-told", [
+        (MMU + "shadow_page.c", "is_unsync ? 1 : -1ull);\n    cursor = entry_list_begin(&page->parents);\n    while ((parent = entry_cursor_next(&cursor)) != NULL) {",
+         "is_unsync ? 1 : -1ull);\n    cursor = entry_list_begin(&page->parents);\n    parent = NULL;\n    while (parent != NULL) {"),
+    ], ["shadow-tables"]),
+    ("shadow-unsync-grandparents-not-told", [
+        (MMU + "shadow_page.c", "        return;\n    }\n    cursor = entry_list_begin(&page->parents);\n    while ((parent = entry_cursor_next(&cursor)) != NULL) {\n"
+         "        set_child_bit(shadow_page_of(parent), shadow_index_of(parent), is_unsync);\n    }\n}\n\nvoid shadow_set_unsync(",
+         "        return;\n    }\n    (void)cursor;\n    (void)parent;\n}\n\nvoid shadow_set_unsync("),
+    ], ["shadow-tables"]),
+    ("shadow-unsync-not-cleared-by-a-sync", [
+        (MMU + "shadow_sync.c", "        shadow_set_unsync(work, page, false);\n        pages[count] = page;\n        count++;\n",
+         "        pages[count] = page;\n        count++;\n        if (count == 1) {\n            break;\n        }\n"),
+        (MMU + "shadow_sync.c", "    while ((count = collect(work, page, pages)) != 0) {", "    if ((count = collect(work, page, pages)) != 0) {"),
+    ], ["shadow-tables"]),
+    ("shadow-unsync-outlives-its-page", [
+        (MMU + "shadow_page.c", "    shadow_set_unsync(work, page, false);\n    for (", "    for ("),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-unsync-bit-outlives-its-link", [
+        (MMU + "shadow_page.c", "        set_child_bit(page, index, false);\n", ""),
+    ], ["shadow-roles"]),
+    ("shadow-cr3-does-not-sync", [
+        (MMU + "linear.c", "        shadow_note_flush(&linear->contexts[linear->current].root);\n", "        (void)linear;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-flush-of-all-does-not-sync", [
+        (MMU + "linear.c", "        shadow_note_flush(&vcpu->linear.contexts[i].root);\n", "        (void)i;\n"),
+    ], ["shadow-roles"]),
+    ("shadow-change-of-mode-does-not-sync", [
+        (MMU + "linear.c", "        flush_all_contexts(vcpu);\n    } else if", "        tlb_flush_linear(vcpu);\n    } else if"),
+    ], ["shadow-roles"]),
+    ("shadow-invlpg-does-not-sync", [
+        (MMU + "shadow_root.c", "        shadow_sync_entry(work, page, level_index(1, gfn));\n", "        (void)work;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-invlpg-of-one-context", [
+        (MMU + "shadow_root.c", "        struct shadow_root *root = &vcpu->linear.contexts[i].root;\n\n        for (unsigned index",
+         "        struct shadow_root *root = &vcpu->linear.contexts[vcpu->linear.current].root;\n\n        for (unsigned index"),
+    ], ["shadow-roles"]),
+    ("shadow-many-invlpgs-lost", [
+        (MMU + "shadow_root.c", "            shadow_note_flush(&vcpu->linear.contexts[i].root);\n", "            (void)i;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-link-does-not-sync", [
+        (MMU + "shadow_page.c", "        shadow_sync_tree(work, *page);\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-sync-drops-nothing", [
+        (MMU + "shadow_sync.c", "        shadow_sync_entry(work, page, index);\n    }\n    atomic", "        (void)index;\n    }\n    atomic"),
+    ], ["shadow-tables"]),
+    ("shadow-sync-ignores-the-frame", [
+        (MMU + "shadow_sync.c", "        (entry & format->address_mask) >> PAGE_SHIFT_4K != page->frames[index] ||\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-sync-ignores-rights", [
+        (MMU + "shadow_sync.c", "    return rights << SHADOW_RIGHTS_SHIFT | key << SHADOW_KEY_SHIFT;\n",
+         "    return key << SHADOW_KEY_SHIFT | (entry_load(page->entries) & rights & 0);\n"),
+        (MMU + "shadow_sync.c", "SHADOW_KEY_MASK << SHADOW_KEY_SHIFT | (uint64_t)PAGING_RIGHTS_ALL\n"
+         "                                                                        << SHADOW_RIGHTS_SHIFT;", "SHADOW_KEY_MASK << SHADOW_KEY_SHIFT;"),
+    ], ["shadow-tables"]),
+    ("shadow-sync-ignores-keys", [
+        (MMU + "shadow_sync.c", "    const uint64_t of_guest = SHADOW_KEY_MASK << SHADOW_KEY_SHIFT | (uint64_t)", "    const uint64_t of_guest = (uint64_t)"),
+        (MMU + "shadow_sync.c", "    return rights << SHADOW_RIGHTS_SHIFT | key << SHADOW_KEY_SHIFT;\n", "    (void)key;\n    return rights << SHADOW_RIGHTS_SHIFT;\n"),
+    ], ["shadow-roles"]),
+    ("shadow-sync-ignores-present", [
+        (MMU + "shadow_sync.c", "return (entry & PAGING_PRESENT) != 0 && ", "return "),
+    ], ["shadow-tables"]),
+    ("shadow-sync-ignores-accessed", [
+        (MMU + "shadow_sync.c", " && (entry & PAGING_ACCESSED) != 0 &&", " &&"),
+    ], ["shadow-tables"]),
+    ("shadow-sync-ignores-reserved-bits", [
+        (MMU + "shadow_sync.c", " &&\n           (entry & format->levels[1].reserved_leaf) == 0;", ";\n    (void)format;"),
+    ], ["shadow-tables"]),
+    ("shadow-sync-ignores-dirty", [
+        (MMU + "shadow_sync.c", "        (void)shadow_take_flags(work, place, EPT_WRITE);\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-sync-of-the-other-half", [
+        (MMU + "shadow_sync.c", "index + page->role.quadrant * EPT_ENTRIES;", "index;"),
+    ], ["shadow-roles"]),
+
+    # ---- shadow paging: roles ----
+    ("shadow-role-without-level", role_without("level"), ["shadow-tables"]),
+    ("shadow-role-without-space", role_without("space"), ["shadow-host"]),
+    ("shadow-role-without-format", role_without("format"), ["shadow-roles"]),
+    ("shadow-role-without-quadrant", role_without("quadrant"), ["shadow-tables"]),
+    ("shadow-role-without-rights", role_without("rights"), ["shadow-tables"]),
+    ("shadow-role-without-key", role_without("key"), ["shadow-roles"]),
+    ("shadow-role-without-is-direct", role_without("is_direct"), ["shadow-roles"]),
+    ("shadow-role-without-is-dirty", role_without("is_dirty"), ["shadow-roles"]),
+    ("shadow-halves-are-one", [
+        (MMU + "shadow_map.c", "(uint8_t)(map->request->linear >> level_shift(2) & 1)", "0"),
+    ], ["shadow-tables"]),
+    ("shadow-quarters-are-one", [
+        (MMU + "shadow_root.c", "paging->mode == PAGING_32 ? (uint8_t)index : 0,", "0,"),
+    ], ["shadow-tables"]),
+    ("shadow-table-with-all-rights", [
+        (MMU + "shadow_map.c", "        .rights = walk->table_rights[level],\n", "        .rights = PAGING_RIGHTS_ALL,\n"),
+    ], ["shadow-tables"]),
+    ("shadow-direct-page-dirty-by-reads", [
+        (MMU + "shadow_map.c", ".is_dirty = walk->is_dirty || request->fault->access == GM_MMU_WRITE,", ".is_dirty = true,"),
+    ], ["shadow-roles"]),
+
+    # ---- shadow paging: roots ----
+    ("shadow-root-not-invalid", [
+        (MMU + "shadow_page.c", "    atomic_store(&page->is_invalid, true);\n", ""),
+    ], ["shadow-host"]),
+    ("shadow-invalid-root-not-noticed", [
+        (MMU + "shadow_root.c", "        if (root->pages[i] != NULL && atomic_load(&root->pages[i]->is_invalid)) {\n            return true;",
+         "        if (root->pages[i] == NULL && root->needs_sync) {\n            return true;"),
+    ], ["shadow-host"]),
+    ("shadow-root-of-another-format-kept", [
+        (MMU + "shadow_root.c", "return !atomic_load(&page->is_invalid) && is_same_format(format, paging) &&\n",
+         "(void)format;\n    return !atomic_load(&page->is_invalid) &&\n"),
+    ], ["shadow-roles"]),
+    ("shadow-root-of-another-frame-kept", [
+        (MMU + "shadow_root.c", "           page->gfn.value == guest_root(paging, index).value &&\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-pages-outlive-their-formats", [
+        (MMU + "shadow_root.c", "        while (shadow->oldest != NULL) {\n            shadow_zap(work, shadow->oldest);\n        }\n", "        (void)work;\n"),
+    ], ["shadow-roles"]),
+
+    # ---- shadow paging: TLBs ----
+    ("shadow-loss-not-noted", [
+        (MMU + "shadow_page.c", "    work->lost[page->role.space] = true;\n", "    (void)work;\n    (void)page;\n"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-loss-not-appended", [
+        (MMU + "shadow_page.c", "            flush_append(&work->mmu->flush_log, space, (struct gfn){0}, FLUSH_LINEAR);\n", ""),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-loss-not-replayed", [
+        (MMU + "tlb.c", "is_mine || record->space == vcpu->space;", "is_mine || (record->page_count != FLUSH_LINEAR && record->space == vcpu->space);"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-page-freed-before-the-flush", [
+        (MMU + "shadow_page.c", "        mmu_flush(mmu);\n        tables_free_retired", "        tables_free_retired"),
+    ], ["shadow-orders"]),
+    ("linear-page-flushed-in-one-context", [
+        (MMU + "tlb.c", "    return key != GM_TLB_NONE && (key & GM_MMU_PAGE_MASK) == page;", "    return key == page;"),
+    ], ["shadow-tables", "linear"]),
+
+    # ---- shadow paging: writes by hand ----
+    ("shadow-written-entry-stays", [
+        (MMU + "shadow_write.c", "            shadow_drop(work, page, first + i);\n", "            (void)work;\n            (void)i;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-written-second-entry-stays", [
+        (MMU + "shadow_write.c", "unsigned last = (offset + size_bytes - 1) / entry_bytes;", "unsigned last = offset / entry_bytes;\n    (void)size_bytes;"),
+    ], ["shadow-tables"]),
+    ("shadow-written-half-of-4m-stays", [
+        (MMU + "shadow_write.c", "return guest_index / of_page == page->role.quadrant ? each : 0;", "return guest_index / of_page == page->role.quadrant ? 1 : 0;"),
+    ], ["shadow-roles"]),
+    ("shadow-written-quarter-not-found", [
+        (MMU + "shadow_write.c", "return guest_index / of_page == page->role.quadrant ? each : 0;", "return guest_index / of_page == 0 ? each : 0;"),
+    ], ["shadow-tables"]),
+    ("shadow-written-for-ever", [
+        (MMU + "shadow_write.c", "        page->write_count++;\n", ""),
+    ], ["shadow-tables"]),
+    ("shadow-writes-counted-for-ever", [
+        ("*" + MMU + "shadow_map.c", "        child->write_count = 0;\n", ""),
+    ], ["shadow-roles"]),
+    ("shadow-flags-by-hand-not-dropped", [
+        (MMU + "access.c", "        shadow_written(mmu, vcpu->space, part->gpa, part->size_bytes);\n", "        (void)mmu;\n"),
+    ], ["shadow-tables"]),
+
+    # ---- shadow paging: faults ----
+    ("shadow-entry-not-read-again", [
+        (MMU + "shadow_map.c", "        if (!is_unchanged(map, level)) {\n", "        (void)is_unchanged;\n        if (level == 0) {\n"),
+    ], ["shadow-orders"]),
+    ("shadow-directory-not-read-again", [
+        (MMU + "shadow_map.c", "        if (!is_unchanged(map, level)) {\n", "        if (level == request->walk->level && !is_unchanged(map, level)) {\n"),
+    ], ["shadow-orders"]),
+    ("shadow-leaf-entry-not-read-again", [
+        (MMU + "shadow_map.c", "        if (!is_unchanged(map, level)) {\n", "        if (level != request->walk->level && !is_unchanged(map, level)) {\n"),
+    ], ["shadow-orders"]),
+    ("shadow-flags-not-read-again", [
+        (MMU + "shadow_map.c", " &&\n                               is_read_only(map, map->page->gfn));", ");\n    (void)is_read_only;"),
+    ], ["shadow-orders"]),
+    ("shadow-table-may-be-invalidated", [
+        (MMU + "shadow_map.c", "&hva) ||\n        notifier_retry(&core->notifier, request->token, hva, PAGE_BYTES_4K)) {", "&hva)) {\n        (void)request->token;"),
+    ], ["shadow-orders"]),
+    ("shadow-fault-never-stale", [
+        (MMU + "shadow_map.c", "    if (fault_is_stale(map->vcpu, request->fault, request->resolved)) {", "    if (request->fault == NULL) {"),
+    ], ["shadow-orders"]),
+    ("shadow-invalid-root-mapped", [
+        (MMU + "shadow_map.c", "    if (got == SHADOW_GOT && atomic_load(&map->page->is_invalid)) {", "    if (got == SHADOW_GOT && map == NULL) {"),
+    ], ["shadow-orders", "shadow-host"]),
+    ("shadow-tables-in-read-only-memory-not-mapped", [
+        (MMU + "shadow_map.c", "    return (slot->flags & MEMSLOT_READONLY) != 0;\n", "    return slot == NULL;\n"),
+    ], ["shadow-host"]),
+    ("shadow-leaf-too-large", [
+        (MMU + "shadow_map.c", "    unsigned level = resolved->level < allowed ? resolved->level : allowed;\n",
+         "    unsigned level = resolved->level;\n\n    (void)allowed;\n"),
+    ], ["shadow-orders", "shadow-host"]),
+    ("shadow-leaf-keeps-its-old-page", [
+        (MMU + "shadow_map.c", "((seen ^ leaf) & ~addable) == 0 &&\n        shadow_frame(page, index).value == first.value) {", "shadow_frame(page, index).value == first.value) {"),
+    ], ["shadow-roles"]),
+
+    # ---- shadow paging: the processor's walk ----
+    ("shadow-walk-ignores-rights", [
+        (MMU + "shadow_walk.c", "    unsigned rights = leaf >> SHADOW_RIGHTS_SHIFT & PAGING_RIGHTS_ALL;\n", "    unsigned rights = PAGING_RIGHTS_ALL;\n"),
+    ], ["shadow-tables"]),
+    ("shadow-walk-ignores-keys", [
+        (MMU + "shadow_walk.c", "paging->keys ? leaf >> SHADOW_KEY_SHIFT & SHADOW_KEY_MASK : 0;", "0;"),
+    ], ["shadow-roles"]),
+    ("shadow-walk-ignores-the-host", [
+        (MMU + "shadow_walk.c", "if ((leaf & kinds[i].right) != 0 &&\n            allows", "if (allows"),
+    ], ["shadow-tables", "shadow-host"]),
+    ("shadow-walk-sets-no-accessed-flag", [
+        (MMU + "shadow_walk.c", "        if ((leaf & EPT_ACCESSED) == 0 && !entry_replace(entry, &leaf, leaf | EPT_ACCESSED)) {\n            continue;\n        }\n", ""),
+    ], ["shadow-host"]),
+    ("shadow-age-clears-nothing", [
+        (MMU + "shadow_take.c", "shadow_take_flags(work, entry, EPT_ACCESSED);", "entry_load(entry) & EPT_ACCESSED;\n            (void)work;"),
+    ], ["shadow-host"]),
+    ("shadow-does-not-collapse", [
+        (MMU + "arch.c", "    shadow_collapse(locked, slot, &retired);\n", ""),
+    ], ["shadow-host"]),
+    ("shadow-does-not-reclaim", [
+        (MMU + "reclaim.c", "    (void)shadow_reclaim(locked, page_count, &retired);\n", ""),
+    ], ["shadow-host"]),
+    ("shadow-tables-reclaimed-as-ept", [
+        (MMU + "tables.c", " && table->shadow == NULL) {", ") {"),
+    ], ["shadow-host"]),
+    ("shadow-not-zapped-with-all", [
+        (MMU + "arch.c", "    shadow_zap_all(locked, &retired);\n", ""),
+    ], ["shadow-host"]),
 ]

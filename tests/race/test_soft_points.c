@@ -52,6 +52,19 @@ static void fault_resolved_as_nothing_before_create_reads_memory(void **state)
     assert_loads(finish(), 0x1000 + LARGE_BYTES / PAGE);
 }
 
+static void fault_checked_as_nothing_before_create_reads_memory(void **state)
+{
+    /* It has asked whether that still holds, and has not installed its MMIO entry: which must not be of the
+     * generation that comes. */
+    (void)state;
+    /* So that the table for it is there. */
+    assert_int_equal(puppet_do(&puppet, GM_MMU_READ, PLACE + LARGE_BYTES + PAGE, 0).outcome,
+                     GM_MMU_MMIO);
+    begin_until("fault-checked", GM_MMU_READ, PLACE + LARGE_BYTES);
+    race_set_slot(&race, 1, 0, PLACE + LARGE_BYTES, LARGE_BYTES, LARGE_BYTES);
+    assert_loads(finish(), 0x1000 + LARGE_BYTES / PAGE);
+}
+
 static void fault_resolved_before_log_begins_is_logged(void **state)
 {
     /* A write found an unlogged slot. */
@@ -303,6 +316,7 @@ int main(void)
         POINT_TEST(fault_resolved_before_replacement_reads_the_new_memory),
         POINT_TEST(fault_resolved_before_move_does_not_map_the_old_place),
         POINT_TEST(fault_resolved_as_nothing_before_create_reads_memory),
+        POINT_TEST(fault_checked_as_nothing_before_create_reads_memory),
         POINT_TEST(fault_resolved_before_log_begins_is_logged),
         POINT_TEST(fault_resolved_before_readonly_replacement_comes_out_as_mmio),
         POINT_TEST(fault_resolved_before_attributes_is_denied),
