@@ -69,11 +69,11 @@ static bool is_order_undefined(const struct test_case *test, const struct case_o
     bool is_compare = test->form->group == GROUP_STRING && (test->form->opcode & ~1u) == 0xa6;
     bool is_at_end = outcome->cr2 > CASE_DATA + CASE_DATA_BYTES - 16 &&
                      outcome->cr2 <= CASE_DATA + CASE_DATA_BYTES;
-
     bool is_fxsave =
         test->form->group == GROUP_FPU && test->form->opcode == 0x0fae && test->form->digit <= 1;
+    bool is_push = test->form->special == SPECIAL_INDIRECT_CALL; /* or the target first */
 
-    return is_compare || is_fxsave || (is_at_end && test->is_memory);
+    return is_compare || is_fxsave || is_push || (is_at_end && test->is_memory);
 }
 
 struct case_mask case_undefined(const struct test_case *test, const struct case_outcome *outcome)
