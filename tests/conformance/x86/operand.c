@@ -140,10 +140,12 @@ static void make_base_and_index(struct maker *maker, uint64_t address)
     unsigned scale = (unsigned)rnd_below(maker->rnd, 4);
     uint64_t *gpr = maker->test->before.gpr;
 
+    while (index == base && address >= LOW_4G) {
+        index = free_register(maker, true);
+    }
     if (base == index) { /* solved by the displacement only */
         uint64_t times = (UINT64_C(1) << scale) + 1;
 
-        address &= 0xffffffff;
         maker_lead_register(maker, base, address / times);
         maker->displacement = (int32_t)(address % times);
         maker->displacement_bytes = 1;
