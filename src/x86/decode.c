@@ -182,6 +182,21 @@ static void fill_prefixes(struct insn *insn, const ZydisDecodedInstruction *deco
     }
 }
 
+/* The segment of what is not written as an operand: strings' source, XLAT's table. */
+static void fill_hidden_segment(struct insn *insn, const ZydisDecodedInstruction *decoded,
+                                const ZydisDecodedOperand *operands, enum x86_mode mode)
+{
+    for (unsigned i = decoded->operand_count_visible; i < decoded->operand_count; i++) {
+        const ZydisDecodedOperandMem *memory = &operands[i].mem;
+        int base =
+            operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY ? ZydisRegisterGetId(memory->base) : -1;
+
+        if (base == X86_RSI || base == X86_RBX) {
+            insn->seg = segment_of(memory->segment, mode);
+        }
+    }
+}
+
 /* An instruction without a handler. */
 static void become(struct insn *insn, insn_fn *run)
 {
@@ -220,11 +235,14 @@ enum decoded decode(const uint8_t *bytes, unsigned byte_count, enum x86_mode mod
     ZyanStatus status =
         ZydisDecoderDecodeFull(decoder_of(mode), bytes, byte_count, &decoded, operands);
 
-    if (status == ZYDIS_STATUS_NO_MORE_DATA && byte_count < 15) {
+    /* Too long as well: a page fault comes first (SDM 3A, table 6-8). */
+    if ((status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) &&
+        byte_count < 15) {
         return DECODED_SHORT;
     }
     if (!ZYAN_SUCCESS(status)) {
-        insn->next = (uint8_t)(insn->offset + 1);
+        /* All that was looked at: other bytes there make another instruction. */
+        insn->next = (uint8_t)(insn->offset + (byte_count < 15 ? byte_count : 15));
         become(insn,
                status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || status == ZYDIS_STATUS_NO_MORE_DATA
                    ? run_too_long
@@ -237,6 +255,7 @@ enum decoded decode(const uint8_t *bytes, unsigned byte_count, enum x86_mode mod
     insn->base = insn->index = X86_GPR_ZERO;
     insn->seg = mode == X86_MODE_64 ? SEG_FLAT : X86_DS;
     fill_prefixes(insn, &decoded);
+    fill_hidden_segment(insn, &decoded, operands, mode);
     choose(insn, &decoded, operands, mode);
     return DECODED;
 }

@@ -85,7 +85,7 @@ static enum step fxrstor(struct x86_vcpu *vcpu, const struct insn *insn)
     if ((get(area + 24, 4) & ~(uint64_t)MXCSR_KNOWN) != 0) {
         return step_raise_code(vcpu, X86_GP, 0);
     }
-    vcpu->fpu.fcw = (uint16_t)get(area, 2);
+    vcpu->fpu.fcw = (uint16_t)((get(area, 2) & 0x1f3f) | 0x40);
     vcpu->fpu.fsw = (uint16_t)get(area + 2, 2);
     vcpu->fpu.ftw = area[4];
     vcpu->fpu.last_opcode = (uint16_t)get(area + 6, 2);

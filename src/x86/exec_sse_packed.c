@@ -88,7 +88,7 @@ typedef float vector __attribute__((vector_size(16)));
         uint32_t control = sse_control(vcpu);                                                      \
         union x86_xmm source;                                                                      \
         uint32_t host, status;                                                                     \
-        vector a, b;                                                                               \
+        vector a, b, tiny;                                                                         \
                                                                                                    \
         TRY(sse_check(vcpu));                                                                      \
         TRY(sse_source(vcpu, insn, size, &source));                                                \
@@ -98,6 +98,17 @@ typedef float vector __attribute__((vector_size(16)));
                          " %4, %0\n\tstmxcsr %2\n\tldmxcsr %1"                                     \
                          : "+x"(a), "=m"(host), "=m"(status)                                       \
                          : "m"(control), "x"(b));                                                  \
+        if (__builtin_expect(sse_traps_underflow(vcpu), 0)) {                                      \
+            uint32_t flush = control | MXCSR_FTZ; /* this tells tiny results */                    \
+            uint32_t flushed;                                                                      \
+                                                                                                   \
+            memcpy(&tiny, &vcpu->xmm[insn->reg[0]], 16);                                           \
+            __asm__ volatile("stmxcsr %1\n\tldmxcsr %3\n\t" #lower                                 \
+                             " %4, %0\n\tstmxcsr %2\n\tldmxcsr %1"                                 \
+                             : "+x"(tiny), "=m"(host), "=m"(flushed)                               \
+                             : "m"(flush), "x"(b));                                                \
+            status |= flushed & MXCSR_UNDERFLOW;                                                   \
+        }                                                                                          \
         TRY(sse_finish(vcpu, status));                                                             \
         memcpy(&vcpu->xmm[insn->reg[0]], &a, 16);                                                  \
         return STEP_NEXT;                                                                          \

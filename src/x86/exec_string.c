@@ -139,16 +139,26 @@ typedef enum step element_fn(struct x86_vcpu *vcpu, const struct insn *insn, uns
 X86_INLINE enum step repeat(struct x86_vcpu *vcpu, const struct insn *insn, enum string_op op,
                             element_fn *one, unsigned size)
 {
+    enum step step;
+    uint64_t flags;
+
     if ((insn->prefixes & (INSN_REPE | INSN_REPNE)) == 0) {
         return one(vcpu, insn, size);
     }
+    flags = flags_arithmetic(vcpu);
     for (unsigned i = 0; i < ELEMENTS_MAX; i++) {
         uint64_t count = gpr_read(vcpu, X86_RCX, insn->address_size);
 
         if (count == 0) {
             return STEP_NEXT;
         }
-        TRY(one(vcpu, insn, size));
+        step = one(vcpu, insn, size);
+        if (step != STEP_NEXT) {
+            if (step == STEP_FAULT) { /* CMPS, SCAS: as before the instruction (SDM 2, REP) */
+                flags_set_arithmetic(vcpu, flags);
+            }
+            return step;
+        }
         count--;
         gpr_write(vcpu, X86_RCX, insn->address_size, count);
         if (count == 0 || is_found(vcpu, insn, op)) {

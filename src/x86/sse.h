@@ -7,7 +7,10 @@
 #include "x86/mem.h"
 
 #define MXCSR_FLAGS 0x3fu
+#define MXCSR_BEFORE 0x7u /* IE, DE, ZE: found before computing */
+#define MXCSR_UNDERFLOW 0x10u
 #define MXCSR_MASKS 0x1f80u
+#define MXCSR_FTZ 0x8000u
 #define MXCSR_KNOWN 0xffffu
 
 /* May SSE run: #UD without CR4.OSFXSR or with CR0.EM, #NM with CR0.TS. */
@@ -22,6 +25,9 @@ X86_INLINE enum step sse_check(struct x86_vcpu *vcpu)
 /* What an operation left in MXCSR: flags that are not masked are #XM (or #UD, without CR4.OSXMMEXCPT). */
 X86_INLINE enum step sse_finish(struct x86_vcpu *vcpu, uint32_t mxcsr)
 {
+    if ((mxcsr & MXCSR_BEFORE & ~(vcpu->mxcsr >> 7)) != 0) {
+        mxcsr &= MXCSR_BEFORE; /* nothing is computed then */
+    }
     vcpu->mxcsr |= mxcsr & MXCSR_FLAGS;
     if (__builtin_expect((mxcsr & MXCSR_FLAGS & ~(vcpu->mxcsr >> 7)) != 0, 0)) {
         return step_raise(vcpu, (vcpu->cr4 & 0x400) != 0 ? X86_XM : X86_UD);
@@ -29,10 +35,18 @@ X86_INLINE enum step sse_finish(struct x86_vcpu *vcpu, uint32_t mxcsr)
     return STEP_NEXT;
 }
 
+/* Unmasked underflow is of every tiny result, masked underflow of inexact ones only. */
+X86_INLINE bool sse_traps_underflow(const struct x86_vcpu *vcpu)
+{
+    return (vcpu->mxcsr & MXCSR_UNDERFLOW << 7) == 0;
+}
+
 /* What the host's MXCSR has to be for an operation of the guest: all masked, no flags yet. */
 X86_INLINE uint32_t sse_control(const struct x86_vcpu *vcpu)
 {
-    return (vcpu->mxcsr | MXCSR_MASKS) & ~MXCSR_FLAGS;
+    uint32_t ignored = sse_traps_underflow(vcpu) ? MXCSR_FTZ : 0;
+
+    return (vcpu->mxcsr | MXCSR_MASKS) & ~MXCSR_FLAGS & ~ignored;
 }
 
 /* 16 bytes of memory, aligned or not. */
