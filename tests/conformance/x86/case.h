@@ -18,7 +18,8 @@
     UINT64_C(0x40001000) /* two pages to write, one to read; before and behind them nothing */
 #define CASE_DATA_BYTES 0x3000u
 #define CASE_WRITABLE_BYTES 0x2000u
-#define CASE_CODE UINT64_C(0x40010000) /* INT3 where no instruction is, to catch branches */
+/* From the data no single bit of a register away. */
+#define CASE_CODE UINT64_C(0x40156000) /* INT3 where no instruction is, to catch branches */
 #define CASE_CODE_BYTES 0x2000u
 #define CASE_CODE_END (CASE_CODE + CASE_CODE_BYTES)
 #define CASE_GS_BASE UINT64_C(0x12345670)

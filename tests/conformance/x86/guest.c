@@ -213,6 +213,9 @@ void guest_run(struct guest *guest, const struct test_case *test, struct case_ou
     do {
         exit = x86_run(cpu, 1);
     } while (exit == X86_EXIT_DEBUG && is_repeated && cpu->rip == test->before.rip);
+    if (test->form->special == SPECIAL_BIT) { /* may have changed it */
+        memset(guest->rig.rig.memory + GPA_CODE, INT3, CASE_CODE_BYTES);
+    }
     memset(code, INT3, test->mapped);
     *outcome = (struct case_outcome){.vector = -1, .is_absent = exit == X86_EXIT_EMULATION};
     save_state(guest, &outcome->state);

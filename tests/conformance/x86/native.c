@@ -208,11 +208,16 @@ static void put_code(const struct test_case *test)
     }
 }
 
+/* BTS and its like can reach all of it. */
 static void remove_code(const struct test_case *test)
 {
     uint64_t room = CASE_CODE_END - test->before.rip;
     uint64_t used = test->length + CASE_CATCH_BYTES;
 
+    if (test->form->special == SPECIAL_BIT) {
+        memset(code_at(CASE_CODE), INT3, CASE_CODE_BYTES);
+        return;
+    }
     memset(code_at(test->before.rip), INT3, used < room ? used : room);
 }
 

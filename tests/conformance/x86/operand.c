@@ -276,12 +276,12 @@ static void make_rm(struct maker *maker)
         encode_rm(maker, 3, test->rm);
         return;
     }
-    if (maker_is_stack_special(form->special) && maker_chance(maker, 1, 8) &&
-        form->special != SPECIAL_INDIRECT_CALL) {
+    if (maker_is_stack_special(form->special) && !maker->is_address_32 &&
+        maker_chance(maker, 1, 8) && form->special != SPECIAL_INDIRECT_CALL) {
         make_stack_memory(maker);
         return;
     }
-    test->target = maker_target(maker, false);
+    test->target = maker_target(maker, form->special == SPECIAL_SELECTOR);
     if (maker->is_address_32 && test->target >= LOW_4G) {
         test->target = CASE_DATA + 0x800;
     }
