@@ -3,9 +3,12 @@
 #   make BUILD=/tmp/b     builds elsewhere
 #   make WERROR=false     for a compiler with newer warnings than ours
 #   make run ARGS=...     passes ARGS to `guestmem run`
+#   make bench ROW=...    measures some rows only (bench/run --list); JSON=FILE writes what was measured
 BUILD  ?= build
 WERROR ?= true
 ARGS   ?=
+ROW    ?=
+JSON   ?=
 
 # Audits and lock-order checks are on in the sanitizer builds; the plain build is what people use. Clang's runtimes are
 # not linked into shared libraries, hence b_lundef. Clang is also our second compiler: it builds everything here.
@@ -13,7 +16,7 @@ PLAIN := -Dwerror=$(WERROR)
 ASAN  := $(PLAIN) -Daudit=true -Db_sanitize=address,undefined
 TSAN  := $(PLAIN) -Daudit=true -Db_sanitize=thread -Db_lundef=false
 
-.PHONY: all run check check-long builds format clean
+.PHONY: all run bench check check-long builds format clean
 
 all:
 	@scripts/install-deps --check build
@@ -24,6 +27,11 @@ run:
 	@scripts/install-deps run
 	@$(MAKE) --no-print-directory all
 	@$(BUILD)/guestmem run $(ARGS)
+
+bench:
+	@scripts/install-deps bench
+	@$(MAKE) --no-print-directory all
+	@bench/run --build $(BUILD) --only '$(ROW)' $(if $(JSON),--json '$(JSON)')
 
 check:
 	@scripts/install-deps check

@@ -1,14 +1,13 @@
 /*
  * bench/linear.c - what a guest's page tables cost: walked through EPT, and shadowed.
  *
- *     bench-linear
+ *     ept-CASE, shadow-CASE
  *
- * Both VMs do the same in turn; each figure is the median of several runs. The guest has 4 levels of 4 KiB pages over
+ * Both VMs do the same. The guest has 4 levels of 4 KiB pages over
  * 64 MiB; its tables lie behind that memory, and are mapped at linear addresses of their own.
  */
 #include "measure.h"
 
-#define RUNS 15
 #define PAGE 4096ull
 #define DATA_PAGES 16384ull
 #define ENTRIES 512ull
@@ -83,14 +82,6 @@ static struct guest guest_new(bool shadow_paging)
     return guest;
 }
 
-static void guest_free(struct guest *guest)
-{
-    gm_mmu_leave(guest->mmu);
-    gm_soft_vcpu_free(guest->vcpu);
-    need(gm_soft_close(guest->soft) == 0, "close");
-    munmap(guest->memory, SIZE_BYTES);
-}
-
 static uint64_t load(struct guest *guest, uint64_t linear)
 {
     uint64_t value = 0;
@@ -108,7 +99,7 @@ static void store(struct guest *guest, uint64_t linear, uint64_t value)
 /* Twice as many pages as the TLB has entries, in turn: each has forgotten the one before. Each in a cache line of its
  * own, so that the walk is seen, and not the memory. */
 #define WALK_PAGES 2048ull
-#define WALK_ROUNDS 8
+#define WALK_ROUNDS 15
 
 static uint64_t walk_address(uint64_t number)
 {
@@ -119,38 +110,54 @@ static uint64_t walk_address(uint64_t number)
 
 static double time_walk(struct guest *guest)
 {
-    double before = now_ns();
+    double samples[WALK_ROUNDS];
 
-    for (uint64_t i = 0; i < WALK_ROUNDS * WALK_PAGES; i++) {
-        (void)load(guest, walk_address(i));
+    for (int round = 0; round < WALK_ROUNDS; round++) {
+        double before = now_ns();
+
+        for (uint64_t i = 0; i < WALK_PAGES; i++) {
+            (void)load(guest, walk_address(i));
+        }
+        samples[round] = (now_ns() - before) / WALK_PAGES;
     }
-    return (now_ns() - before) / (WALK_ROUNDS * WALK_PAGES);
+    return median(samples, WALK_ROUNDS);
 }
 
 /* The same loads without any translation: what memory alone takes. */
 static double time_plain(struct guest *guest)
 {
-    double before = now_ns();
+    double samples[WALK_ROUNDS];
 
-    for (uint64_t i = 0; i < WALK_ROUNDS * WALK_PAGES; i++) {
-        (void)*(volatile uint64_t *)(void *)(guest->memory + walk_address(i));
+    for (int round = 0; round < WALK_ROUNDS; round++) {
+        double before = now_ns();
+
+        for (uint64_t i = 0; i < WALK_PAGES; i++) {
+            (void)*(volatile uint64_t *)(void *)(guest->memory + walk_address(i));
+        }
+        samples[round] = (now_ns() - before) / WALK_PAGES;
     }
-    return (now_ns() - before) / (WALK_ROUNDS * WALK_PAGES);
+    return median(samples, WALK_ROUNDS);
 }
 
 /* First touch, the guest's tables being there: what shadows make of their faults, or EPT of its own. */
+#define TOUCH_CHUNK 128ull
+
 static double time_touch(struct guest *guest)
 {
-    double before;
+    static double samples[DATA_PAGES / TOUCH_CHUNK];
 
     gm_mmu_leave(guest->mmu);
     gm_soft_zap_all(guest->soft);
     need(gm_mmu_enter(guest->mmu) == GM_MMU_OK, "guest mode");
-    before = now_ns();
-    for (uint64_t i = 0; i < DATA_PAGES; i++) {
-        (void)load(guest, i * PAGE);
+    for (uint64_t first = 0; first < DATA_PAGES; first += TOUCH_CHUNK) {
+        double before = now_ns();
+
+        for (uint64_t i = first; i < first + TOUCH_CHUNK; i++) {
+            (void)load(guest, i * PAGE);
+        }
+        samples[first / TOUCH_CHUNK] = (now_ns() - before) / TOUCH_CHUNK;
     }
-    return (now_ns() - before) / DATA_PAGES;
+    return median(samples, DATA_PAGES / TOUCH_CHUNK);
 }
 
 /* An entry of one table of process 0 is written through its own mapping. */
@@ -179,8 +186,8 @@ static double time_directory_write(struct guest *guest)
     return sum / EDITS;
 }
 
-/* The first write of a page table after a flush, and those that follow. */
-static void time_table_writes(struct guest *guest, double *first, double *next)
+/* The first write of a page table after a flush; or one of those that follow. */
+static double time_table_write(struct guest *guest, bool is_first)
 {
     double sum_first = 0;
     double sum_next = 0;
@@ -200,8 +207,17 @@ static void time_table_writes(struct guest *guest, double *first, double *next)
         }
         sum_next += (now_ns() - before) / 64;
     }
-    *first = sum_first / EDITS;
-    *next = sum_next / EDITS;
+    return (is_first ? sum_first : sum_next) / EDITS;
+}
+
+static double time_first_write(struct guest *guest)
+{
+    return time_table_write(guest, true);
+}
+
+static double time_next_write(struct guest *guest)
+{
+    return time_table_write(guest, false);
 }
 
 /* A whole edit, as kernels make it: the entry, INVLPG, the access. */
@@ -234,64 +250,55 @@ static double time_switch(struct guest *guest, bool keep)
     return (now_ns() - before) / (2 * EDITS);
 }
 
-enum row {
-    TOUCH,
-    WALK,
-    PLAIN,
-    DIRECTORY_WRITE,
-    FIRST_WRITE,
-    NEXT_WRITE,
-    EDIT,
-    SWITCH,
-    SWITCH_KEPT,
-    ROWS
-};
-
-static void run(struct guest *guest, double out[ROWS])
+static double time_switch_fresh(struct guest *guest)
 {
-    out[TOUCH] = time_touch(guest);
-    out[WALK] = time_walk(guest);
-    out[PLAIN] = time_plain(guest);
-    out[DIRECTORY_WRITE] = time_directory_write(guest);
-    time_table_writes(guest, &out[FIRST_WRITE], &out[NEXT_WRITE]);
-    out[EDIT] = time_edit(guest);
-    out[SWITCH] = time_switch(guest, false);
-    out[SWITCH_KEPT] = time_switch(guest, true);
-    set_cr3(guest, set_gpa(0));
+    return time_switch(guest, false);
 }
 
-int main(void)
+static double time_switch_kept(struct guest *guest)
 {
-    static const char *const names[ROWS] = {
-        "first touch of 4 KiB, in order",
-        "walk, TLB cold",
-        "... the same loads by plain pointers",
-        "write of a directory's entry in use",
-        "write of a page table, first after a flush",
-        "write of a page table, next ones",
-        "edit of a page: entry, INVLPG, access",
-        "CR3 switch and an access",
-        "CR3 switch and an access, PCID kept",
-    };
-    struct guest guests[2] = {guest_new(false), guest_new(true)};
-    double samples[2][ROWS][RUNS];
+    return time_switch(guest, true);
+}
 
-    for (int i = 0; i < RUNS; i++) {
-        for (int kind = 0; kind < 2; kind++) {
-            double out[ROWS];
+static const struct {
+    const char *name;
+    double (*time)(struct guest *guest);
+} rows[] = {
+    {"touch", time_touch}, /* first touch of 4 KiB, in order */
+    {"walk", time_walk},
+    {"plain", time_plain},
+    {"directory-write", time_directory_write},
+    {"first-write", time_first_write},
+    {"next-write", time_next_write},
+    {"edit", time_edit},
+    {"switch", time_switch_fresh},
+    {"switch-kept", time_switch_kept}, /* with PCIDs */
+};
 
-            run(&guests[kind], out);
-            for (int row = 0; row < ROWS; row++) {
-                samples[kind][row][i] = out[row];
-            }
-        }
+static double time_row(uint64_t row, uint64_t shadow_paging)
+{
+    static struct guest guests[2];
+    struct guest *guest = &guests[shadow_paging];
+    double ns;
+
+    if (guest->soft == NULL) {
+        *guest = guest_new(shadow_paging);
+        (void)time_touch(guest);
     }
-    printf("%-44s %11s %8s\n", "ns, median of 15 runs in turn", "through EPT", "shadow");
-    for (int row = 0; row < ROWS; row++) {
-        printf("%-44s %11.1f %8.1f\n", names[row], median(samples[0][row], RUNS),
-               median(samples[1][row], RUNS));
+    ns = rows[row].time(guest);
+    set_cr3(guest, set_gpa(0));
+    return ns;
+}
+
+int main(int argc, char **argv)
+{
+    char name[48];
+
+    for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+        snprintf(name, sizeof(name), "ept-%s", rows[row].name);
+        add_case(name, time_row, row, false);
+        snprintf(name, sizeof(name), "shadow-%s", rows[row].name);
+        add_case(name, time_row, row, true);
     }
-    guest_free(&guests[0]);
-    guest_free(&guests[1]);
-    return 0;
+    return serve_cases(argc, argv);
 }

@@ -133,7 +133,7 @@ int cmd_replay(int argc, char **argv)
     if (!tool_options_parse(&options, argc, argv, &exit_code)) {
         return exit_code;
     }
-    replay.allocator = (struct gm_allocator){fallible_alloc, fallible_free, &replay.fault};
+    replay = (struct replay){.allocator = {fallible_alloc, fallible_free, &replay.fault}};
     open_below(&replay);
     if (lines_open(&lines, options.path) == 0 && read_all(&replay, &steps, &lines) == 0 &&
         mapfile_build(&replay.mapfile, &replay.allocator) == 0) {

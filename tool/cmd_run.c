@@ -20,17 +20,17 @@
 
 #define DEFAULT_MEMORY_BYTES (128 * PC_MIB)
 #define LONGEST_RUN_S 1e9
-#define EXIT_NO_KVM 3
 
 static const char help[] =
-    "Usage: guestmem run [--accel auto|kvm] [--memory SIZE] [--bios FILE] [--for SECONDS] "
+    "Usage: guestmem run [--accel auto|kvm|soft] [--memory SIZE] [--bios FILE] [--for SECONDS] "
     "[--json]\n"
     "\n"
     "Boots a firmware on a small PC whose memory is a guestmem map, prints the firmware's "
     "messages\n"
     "as they come, and then reports: flat view, slots, commits, slot changes, exits, dirty pages.\n"
     "\n"
-    "  --accel auto|kvm   what runs the guest; auto takes kvm, which needs /dev/kvm\n"
+    "  --accel NAME       what runs the guest: kvm needs /dev/kvm; soft is the software KVM, an\n"
+    "                     interpreter that needs nothing; auto takes kvm, or else soft (auto)\n"
     "  --memory SIZE      RAM, such as 64M, 2G: 2M to what this host has, in steps of 1M (128M)\n"
     "  --bios FILE        firmware image, 64 KiB to 16 MiB (SeaBIOS, from Debian's package "
     "seabios)\n"
@@ -46,11 +46,11 @@ static const char help[] =
     "\n"
     "The firmware speaks on port 0x402 and on the serial port 0x3f8. The machine: i440fx host\n"
     "bridge with PAM and SMRAM windows, PIIX4, a PCI device with two BARs, CMOS clock, fw_cfg,\n"
-    "keyboard controller, serial port; PICs, APICs and PIT are the kernel's.\n"
+    "keyboard controller, serial port; PICs, APICs and PIT are KVM's.\n"
     "\n"
     "Exit code: 0 the run ended as above; 1 the guest crashed, or wrote other than 0 to the exit\n"
-    "port, or the machine failed; 2 bad command line or firmware image; 3 /dev/kvm does not "
-    "open.\n";
+    "port, or the machine failed; 2 bad command line or firmware image; 3 --accel kvm, and "
+    "/dev/kvm does not open.\n";
 
 /* Where SeaBIOS is, as distributions have it. */
 static const char *const seabios_paths[] = {
@@ -60,6 +60,7 @@ static const char *const seabios_paths[] = {
 
 struct run_options {
     struct pc_options pc;
+    enum gm_accel accel;
     const char *bios_path;
     bool json;
 };
@@ -146,14 +147,28 @@ static int take_seconds(struct run_options *options, const char *text)
     return TOOL_OK;
 }
 
+static int take_accel(struct run_options *options, const char *text)
+{
+    static const struct {
+        const char *name;
+        enum gm_accel accel;
+    } known[] = {{"auto", GM_ACCEL_AUTO}, {"kvm", GM_ACCEL_KVM}, {"soft", GM_ACCEL_SOFT}};
+    size_t i;
+
+    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strcmp(text, known[i].name) == 0) {
+            options->accel = known[i].accel;
+            return TOOL_OK;
+        }
+    }
+    return bad_usage("--accel takes auto, kvm or soft, not ", text);
+}
+
 static int take_option(struct run_options *options, int option, const char *value)
 {
     switch (option) {
     case 'a':
-        if (strcmp(value, "auto") != 0 && strcmp(value, "kvm") != 0) {
-            return bad_usage("--accel takes auto or kvm, not ", value);
-        }
-        return TOOL_OK;
+        return take_accel(options, value);
     case 'm':
         return take_memory(options, value);
     case 'b':
@@ -275,15 +290,19 @@ static int run_on(const struct run_options *options, struct gm_vm *vm)
 }
 
 /* Return: the exit code. */
-static int run_on_kvm(const struct run_options *options)
+static int open_and_run(const struct run_options *options)
 {
+    const struct gm_vm_options vm_options = {.size = sizeof(vm_options), .accel = options->accel};
     struct gm_diag diag = {0};
     struct gm_vm *vm = NULL;
     int exit_code;
 
-    if (gm_vm_open(NULL, &vm, &diag) != 0) {
-        tool_error("run: %s", diag.text);
-        return EXIT_NO_KVM;
+    if (gm_vm_open(&vm_options, &vm, &diag) != 0) {
+        tool_error("run: %s; or take --accel soft", diag.text);
+        return TOOL_NO_KVM;
+    }
+    if (options->accel == GM_ACCEL_AUTO && gm_vm_soft(vm) != NULL) {
+        tool_error("run: /dev/kvm does not open: the guest runs on the software KVM");
     }
     exit_code = run_on(options, vm);
     if (gm_vm_close(vm, &diag) != 0) {
@@ -295,7 +314,8 @@ static int run_on_kvm(const struct run_options *options)
 
 int cmd_run(int argc, char **argv)
 {
-    struct run_options options = {.pc = {.memory_bytes = DEFAULT_MEMORY_BYTES}};
+    struct run_options options = {.pc = {.memory_bytes = DEFAULT_MEMORY_BYTES},
+                                  .accel = GM_ACCEL_AUTO};
     sigset_t old_mask;
     int exit_code;
 
@@ -308,7 +328,7 @@ int cmd_run(int argc, char **argv)
         return exit_code;
     }
     clockwork_block_signals(&old_mask);
-    exit_code = run_on_kvm(&options);
+    exit_code = open_and_run(&options);
     clockwork_restore_signals(&old_mask);
     gm_ram_put(options.pc.bios);
     return exit_code;

@@ -131,6 +131,16 @@ static int print_text(const struct mapfile *mapfile, const struct views *views)
     return tool_finish_output();
 }
 
+static struct json_object *diag_to_json(const struct gm_diag *diag)
+{
+    struct json_object *object = json_new_object();
+
+    json_add(object, "id", json_new_text(gm_diag_id_name(diag->id)));
+    json_add(object, "error", json_new_text(tool_error_name(diag->code)));
+    json_add(object, "text", json_new_text(diag->text));
+    return object;
+}
+
 static int print_json(const struct mapfile *mapfile, const struct views *views)
 {
     struct json_object *object = json_new_object();
@@ -145,6 +155,7 @@ static int print_json(const struct mapfile *mapfile, const struct views *views)
 
         show_slots_plan(&slots, user_of(mapfile, views, i));
         json_add(view, "slots", slots.diag.code == 0 ? show_slots_to_json(&slots) : NULL);
+        json_add(view, "slots_error", slots.diag.code != 0 ? diag_to_json(&slots.diag) : NULL);
         show_slots_free(&slots);
         json_append(list, view);
     }

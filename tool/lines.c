@@ -65,6 +65,7 @@ int lines_next_or_comment(struct lines *lines)
         if (memchr(lines->buffer, '\0', (size_t)length) != NULL) {
             return lines_error(lines, "a zero byte: this is not a text file");
         }
+        lines->is_cut = lines->buffer[length - 1] != '\n';
         trim(lines, (size_t)length);
         if (*lines->text != '\0') {
             return 1;

@@ -10,12 +10,14 @@
 
 #include <guestmem/types.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 
 struct lines {
     FILE *file;
     const char *path;     /* borrowed; as it stands in messages */
     unsigned long number; /* of the current line, from 1 */
+    bool is_cut;          /* the current line is the last, and does not end with a newline */
     char *text;           /* the current line, without blanks around it */
     const char *next;     /* what of it has not been taken yet */
     char *buffer;

@@ -10,8 +10,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"flat", cmd_flat}, {"replay", cmd_replay}, {"run", cmd_run},
-    {"show", cmd_show}, {"soft", cmd_soft},     {"translate", cmd_translate},
+    {"flat", cmd_flat}, {"kvm", cmd_kvm},     {"replay", cmd_replay}, {"run", cmd_run},
+    {"show", cmd_show}, {"slots", cmd_slots}, {"soft", cmd_soft},     {"translate", cmd_translate},
 };
 
 static int print_usage(void)
@@ -20,7 +20,7 @@ static int print_usage(void)
         "guestmem %s - what a virtual machine's memory looks like, and what edits do to it\n"
         "\n"
         "First, try one of these:\n"
-        "  guestmem run            boot a firmware on a small PC (needs /dev/kvm)\n"
+        "  guestmem run            boot a firmware on a small PC\n"
         "  guestmem show FILE      look at a machine's memory map; guestmem show --help has one\n"
         "\n"
         "Commands:\n"
@@ -28,6 +28,8 @@ static int print_usage(void)
         "  show       a map for people: tree, flat view and slots\n"
         "  flat       a map for programs: the flat view of each address space\n"
         "  replay     apply edits to a map: what listeners and slots are told, step by step\n"
+        "  kvm        run an unmodified program that uses /dev/kvm on the software KVM\n"
+        "  slots      what a program did to its VMs' slots, from a trace or an strace of it\n"
         "  soft       run a script of slots and guest accesses on a software KVM, or on /dev/kvm\n"
         "  translate  how a guest's virtual addresses translate, entry by entry\n"
         "\n"

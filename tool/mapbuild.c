@@ -38,13 +38,11 @@ static const struct gm_io_ops device_ops = {
 };
 
 /* The file does not say where an IOMMU leads to: nowhere. */
-static void iommu_translate(void *opaque, uint64_t offset, bool is_write, struct gm_attrs attrs,
+static void iommu_translate(void *opaque, const struct gm_iommu_request *request,
                             struct gm_iommu_entry *entry)
 {
     (void)opaque;
-    (void)offset;
-    (void)is_write;
-    (void)attrs;
+    (void)request;
     *entry = (struct gm_iommu_entry){.page_mask = UINT64_MAX};
 }
 
@@ -124,10 +122,10 @@ static int make_region(struct mapfile *mapfile, struct mapfile_region *record,
 {
     struct gm_diag diag = {0};
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = kind_of(record),
         .name = record->name,
-        .size = record->size,
+        .size_bytes = record->size,
         .addr = record->addr,
         .priority = record->priority,
         .disabled = (record->flags & MAPFILE_ENABLED) == 0,

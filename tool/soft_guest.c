@@ -103,16 +103,3 @@ uint64_t script_guest_rip(const struct script_access *access)
     }
     return page_gpa(PAGE_CODE) + (uint64_t)index * CODE_BYTES;
 }
-
-enum script_mapping script_guest_translate(uint64_t gva, gm_gpa_t *gpa)
-{
-    if (gva < SCRIPT_GVA_END) {
-        *gpa = gva;
-        return SCRIPT_READ_WRITE;
-    }
-    if (gva >= SCRIPT_ALIAS_GVA && gva - SCRIPT_ALIAS_GVA < SCRIPT_GVA_END) {
-        *gpa = gva - SCRIPT_ALIAS_GVA;
-        return SCRIPT_READ_ONLY;
-    }
-    return SCRIPT_NOT_MAPPED;
-}

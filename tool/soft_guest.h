@@ -41,8 +41,4 @@ void script_guest_fill(void *memory);
 /* Where the code for an access begins. */
 uint64_t script_guest_rip(const struct script_access *access);
 
-/* What a guest virtual address is mapped to. */
-enum script_mapping { SCRIPT_NOT_MAPPED, SCRIPT_READ_ONLY, SCRIPT_READ_WRITE };
-enum script_mapping script_guest_translate(uint64_t gva, gm_gpa_t *gpa);
-
 #endif

@@ -1,9 +1,9 @@
 /*
- * soft_machine.h - what a script runs on: a table of operations, and its two implementations, a
- * real /dev/kvm (soft_kvm.c) and guestmem's software KVM (soft_soft.c).
+ * soft_machine.h - what a script runs on: one VM with one vCPU, by KVM's interface. What differs between a real
+ * /dev/kvm (soft_kvm.c) and guestmem's software KVM (soft_soft.c) is a table; the vCPU is run by soft_vcpu.c.
  *
- * The machine has one VM with one vCPU. Its memory and what is printed are not its business, but
- * for the exits of a guest's access, which it reports in order.
+ * Memory and what is printed are not the machine's business, but for the exits of a guest's access, which it reports
+ * in order.
  */
 #ifndef TOOL_SOFT_MACHINE_H
 #define TOOL_SOFT_MACHINE_H
@@ -13,7 +13,17 @@
 
 #include <guestmem/types.h>
 
-struct script_machine;
+#include <linux/kvm.h>
+
+struct script_machine_ops;
+
+struct script_machine {
+    const struct script_machine_ops *ops;
+    void *opaque;             /* of the table's functions */
+    struct kvm_cpuid2 *cpuid; /* all that is supported */
+    struct kvm_run *run;      /* of the vCPU, while there is one */
+    struct kvm_sregs sregs;   /* in which each access begins */
+};
 
 struct script_machine_ops {
     const char *name; /* of --accel */
@@ -22,23 +32,20 @@ struct script_machine_ops {
      * What all VMs of a script share. Return: 0 or -errno, with a sentence in @diag: TOOL_NO_KVM
      * follows. close() after success only.
      */
-    int (*open)(struct script_machine **machine, struct gm_diag *diag);
+    int (*open)(struct script_machine *machine, struct gm_diag *diag);
     void (*close)(struct script_machine *machine);
 
     /*
-     * End the VM that there is, if any; and make a new one, without a slot, and its vCPU: two
-     * calls, so that memory can be put in order in between. create(): 0 or -errno; @diag says what
-     * failed.
+     * Make a VM without a slot, and its vCPU with `run`. Return: 0 or -errno, and @diag says what failed.
+     * destroy() ends them, as far as they are there.
      */
-    void (*destroy)(struct script_machine *machine);
     int (*create)(struct script_machine *machine, struct gm_diag *diag);
+    void (*destroy)(struct script_machine *machine);
 
-    /* An ioctl of the VM. Return: 0 or more, or -errno. */
+    /* Ioctls. Return: 0 or more, or -errno. */
+    long (*system_ioctl)(struct script_machine *machine, unsigned long request, void *argument);
     long (*vm_ioctl)(struct script_machine *machine, unsigned long request, void *argument);
-
-    /* Run the guest until its access has ended, and report how it went, in order. */
-    void (*access)(struct script_machine *machine, const struct script_access *access,
-                   struct script_report *report);
+    long (*vcpu_ioctl)(struct script_machine *machine, unsigned long request, void *argument);
 
     /* Host memory is about to change behind the guest's back; has changed. Both NULL: the machine
      * finds out by itself. */
@@ -48,5 +55,15 @@ struct script_machine_ops {
 
 extern const struct script_machine_ops script_kvm_ops;
 extern const struct script_machine_ops script_soft_ops;
+
+/* soft_vcpu.c. As open(), close(), create() of the table, and what is the same for all. */
+int machine_open(struct script_machine *machine, const struct script_machine_ops *ops,
+                 struct gm_diag *diag);
+void machine_close(struct script_machine *machine);
+int machine_create(struct script_machine *machine, struct gm_diag *diag);
+
+/* Run the guest until its access has ended, and report how it went, in order. */
+void machine_access(struct script_machine *machine, const struct script_access *access,
+                    struct script_report *report);
 
 #endif

@@ -18,8 +18,7 @@
 #define BITMAP_WORD_BITS 64u
 
 struct run {
-    const struct script_machine_ops *ops;
-    struct script_machine *machine;
+    struct script_machine machine;
     struct script_memory memory;
     void *guest;     /* SCRIPT_GUEST_BYTES, pages: the guest's own slot */
     uint64_t *log;   /* BITMAP_BYTES, pages */
@@ -55,7 +54,7 @@ static long set_slot(struct run *run, const uint64_t *fields, gm_hva_t hva)
         .userspace_addr = hva,
     };
 
-    return run->ops->vm_ioctl(run->machine, KVM_SET_USER_MEMORY_REGION, &region);
+    return run->machine.ops->vm_ioctl(&run->machine, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
 /* Return: 0 or -errno, with @diag. */
@@ -64,14 +63,14 @@ static long new_vm(struct run *run, struct gm_diag *diag)
     const uint64_t guest_slot[] = {SCRIPT_GUEST_SLOT, 0, SCRIPT_GUEST_GPA, SCRIPT_GUEST_BYTES};
     long result;
 
-    run->ops->destroy(run->machine);
+    run->machine.ops->destroy(&run->machine);
     result = script_memory_reset(&run->memory);
     if (result != 0) {
         snprintf(diag->text, sizeof(diag->text), "the memory cannot be made accessible");
         return result;
     }
     script_guest_fill(run->guest);
-    result = run->ops->create(run->machine, diag);
+    result = machine_create(&run->machine, diag);
     if (result != 0) {
         return result;
     }
@@ -111,7 +110,7 @@ static void run_log(struct run *run, const struct script_line *line)
     long result;
 
     memset(run->log, 0, word_count * sizeof(*run->log));
-    result = run->ops->vm_ioctl(run->machine, KVM_GET_DIRTY_LOG, &log);
+    result = run->machine.ops->vm_ioctl(&run->machine, KVM_GET_DIRTY_LOG, &log);
     print_result(result);
     if (result == 0) {
         print_pages(run->log, word_count * BITMAP_WORD_BITS);
@@ -131,7 +130,7 @@ static void run_clear(struct run *run, const struct script_line *line)
     if (size_bytes != 0) {
         memcpy(run->clear, line->words, size_bytes);
     }
-    print_result(run->ops->vm_ioctl(run->machine, KVM_CLEAR_DIRTY_LOG, &clear));
+    print_result(run->machine.ops->vm_ioctl(&run->machine, KVM_CLEAR_DIRTY_LOG, &clear));
     memset(run->clear, 0, size_bytes);
 }
 
@@ -139,7 +138,7 @@ static void run_cap(struct run *run, const struct script_line *line)
 {
     struct kvm_enable_cap cap = {.cap = (uint32_t)line->fields[0], .args = {line->fields[1]}};
 
-    print_result(run->ops->vm_ioctl(run->machine, KVM_ENABLE_CAP, &cap));
+    print_result(run->machine.ops->vm_ioctl(&run->machine, KVM_ENABLE_CAP, &cap));
 }
 
 /* ---- accesses ---- */
@@ -171,7 +170,7 @@ static void run_access(struct run *run, const struct script_line *line)
         access = (struct script_access){ACCESS_JUMP, 1, fields[0], 0, 0};
         break;
     }
-    run->ops->access(run->machine, &access, &report);
+    machine_access(&run->machine, &access, &report);
 }
 
 /* ---- the host's side ---- */
@@ -184,16 +183,16 @@ static void run_invalidation(struct run *run, const struct script_line *line)
     gm_hva_t hva = (uintptr_t)run->memory.base + offset;
     int result;
 
-    if (run->ops->invalidate_begin != NULL) {
-        run->ops->invalidate_begin(run->machine, hva, size_bytes);
+    if (run->machine.ops->invalidate_begin != NULL) {
+        run->machine.ops->invalidate_begin(&run->machine, hva, size_bytes);
     }
     if (line->verb == SCRIPT_MADV) {
         result = script_memory_discard(&run->memory, offset, size_bytes);
     } else {
         result = script_memory_protect(&run->memory, offset, size_bytes, (int)line->fields[2]);
     }
-    if (run->ops->invalidate_end != NULL) {
-        run->ops->invalidate_end(run->machine, hva, size_bytes);
+    if (run->machine.ops->invalidate_end != NULL) {
+        run->machine.ops->invalidate_end(&run->machine, hva, size_bytes);
     }
     print_result(result);
 }
@@ -288,7 +287,7 @@ static int run_lines(struct run *run, const struct script *script)
 
 int script_run(const struct script *script, const struct script_machine_ops *ops)
 {
-    struct run run = {.ops = ops};
+    struct run run = {0};
     struct gm_diag diag = {0};
     int exit_code;
 
@@ -300,10 +299,10 @@ int script_run(const struct script *script, const struct script_machine_ops *ops
         tool_error("out of memory");
         exit(TOOL_FAILED);
     }
-    if (ops->open(&run.machine, &diag) == 0) {
+    if (machine_open(&run.machine, ops, &diag) == 0) {
         exit_code = run_lines(&run, script);
-        ops->destroy(run.machine);
-        ops->close(run.machine);
+        ops->destroy(&run.machine);
+        machine_close(&run.machine);
     } else {
         tool_error("soft: %s", diag.text);
         exit_code = TOOL_NO_KVM;

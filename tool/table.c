@@ -3,6 +3,7 @@
 
 #include "tool.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,15 @@ void table_add(struct table *table, const char *format, ...)
                                 sizeof(table->cells[0]));
     table->cells[table->cell_count++] = tool_printable(text);
     free(text);
+}
+
+void table_add_number_if(struct table *table, bool is_there, uint64_t number)
+{
+    if (is_there) {
+        table_add(table, "%" PRIu64, number);
+    } else {
+        table_add(table, "%s", "");
+    }
 }
 
 /* Characters, not bytes: names may be UTF-8. */

@@ -7,7 +7,9 @@
 #ifndef TOOL_TABLE_H
 #define TOOL_TABLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct table_column {
     const char *title; /* literal */
@@ -26,6 +28,9 @@ void table_init(struct table *table, const struct table_column *columns, size_t 
 
 /* The next cell; rows fill from left to right. */
 void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same: a number where there is one, else an empty cell. */
+void table_add_number_if(struct table *table, bool is_there, uint64_t number);
 
 /* Print on stdout, with titles, and free the cells. A table without rows prints nothing. */
 void table_print(struct table *table);

@@ -113,6 +113,8 @@ bool tool_options_parse(struct tool_options *options, int argc, char **argv, int
     static const struct option known[] = {
         {"help", no_argument, NULL, 'h'},
         {"json", no_argument, NULL, 'j'},
+        {"all", no_argument, NULL, 'l'},
+        {"timeline", no_argument, NULL, 't'},
         {"as", required_argument, NULL, 'a'},
         {"accel", required_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
@@ -129,6 +131,10 @@ bool tool_options_parse(struct tool_options *options, int argc, char **argv, int
         }
         if (option == 'j' && options->takes_json) {
             options->json = true;
+        } else if (option == 'l' && options->takes_all) {
+            options->all = true;
+        } else if (option == 't' && options->takes_timeline) {
+            options->timeline = true;
         } else if (option == 'a' && options->takes_as) {
             options->as = optarg;
         } else if (option == 'c' && options->takes_accel) {

@@ -20,9 +20,11 @@ enum tool_exit {
 };
 
 int cmd_flat(int argc, char **argv);
+int cmd_kvm(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_show(int argc, char **argv);
+int cmd_slots(int argc, char **argv);
 int cmd_soft(int argc, char **argv);
 int cmd_translate(int argc, char **argv);
 
@@ -47,15 +49,19 @@ const char *tool_hex(gm_size_t number, char text[TOOL_HEX_BYTES]);
 char *tool_printable(const char *text);
 
 /*
- * What the commands that read one file take: `[--json] [--as NAME] [--accel NAME] FILE`. A command
- * sets which of the options it has; tool_options_parse() fills in the rest.
+ * What the commands that read one file take: `[--json] [--all] [--timeline] [--as NAME]
+ * [--accel NAME] FILE`. A command sets which of the options it has; tool_options_parse() fills in the rest.
  */
 struct tool_options {
     const char *help; /* all of `guestmem COMMAND --help` */
     bool takes_json;
     bool takes_as;
     bool takes_accel;
+    bool takes_all;
+    bool takes_timeline;
     bool json;
+    bool all;
+    bool timeline;
     const char *as;    /* borrowed from argv; NULL if not given */
     const char *accel; /* the same */
     const char *path;  /* borrowed from argv; "-" is stdin */

@@ -85,16 +85,36 @@ enum gm_access gm_unmap(struct gm_mapping *mapping, uint64_t accessed_bytes);
 
 /*
  * A cached translation, for rings that are used again and again: the lookup is made once, and again
- * after a commit that changed the space's view. Not RAM: each use is an ordinary access.
+ * after a commit that changed the space's view. Not RAM: each use is an ordinary access. Behind one IOMMU
+ * region it is kept too, until anything is unmapped there (gm_iommu_notify), if its pages lie one after the other
+ * in RAM of the space that they lead to, and may be read, and written if @is_write.
  * One thread at a time may use one cache. Offsets past the size: GM_ACCESS_DECODE.
  * gm_cache_init: 0; -EINVAL size 0 or wrapping. It references the space's view: fini gives it up.
+ *
+ * gm_cache_load() and gm_cache_store(), as gm_load() and gm_store() at an offset, are inlined (guestmem/inline.h): they use RAM that is
+ * not behind an IOMMU without a call, as long as no commit of the map has published anything since the cache was used out of
+ * line. All else, and all where the kernel has no membarrier, is out of line.
  */
 struct gm_cache {
+    /* What the inlined halves go by; the library writes it. Its layout and meaning are part of the library's ABI. */
+    const uint64_t *changes; /* atomic: how often the map has changed; odd while it does */
+    uint64_t changes_seen;   /* ... as of which the rest is true; 0: never */
+    uint64_t *inside;        /* atomic: not 0 while the thread uses `memory`, which then stays */
+    uint8_t *memory;         /* of offset 0 */
+    uint64_t load_offsets;   /* 8 bytes may be loaded inline at offsets below; 0: nothing may */
+    uint64_t store_offsets;  /* ... stored. Where both are 0, the pointers may be NULL */
+    const uint32_t *dirty_clients; /* atomic: not 0: stores are to be recorded */
+    bool is_guest_big;             /* what GM_ORDER_GUEST means */
+
+    /* As given. */
+    bool is_write;
+    struct gm_attrs attrs;
     struct gm_space *space;
     gm_gpa_t gpa;
     uint64_t size_bytes;
-    bool is_write;
-    struct gm_attrs attrs;
+
+    /* The library's. */
+    uint64_t range_gpa;
     void *internal[6];
 };
 GM_MUST_CHECK int gm_cache_init(struct gm_cache *cache, struct gm_space *space, gm_gpa_t gpa,
@@ -104,10 +124,12 @@ enum gm_access gm_cache_read(struct gm_cache *cache, uint64_t offset, void *data
                              size_t size_bytes);
 enum gm_access gm_cache_write(struct gm_cache *cache, uint64_t offset, const void *data,
                               size_t size_bytes);
-enum gm_access gm_cache_load(struct gm_cache *cache, uint64_t offset, unsigned size_bytes,
-                             enum gm_order order, uint64_t *value);
-enum gm_access gm_cache_store(struct gm_cache *cache, uint64_t offset, unsigned size_bytes,
-                              enum gm_order order, uint64_t value);
+
+/*
+ * Record @size_bytes at @offset, which were stored inline, as dirty. Only between gm_cache_enter() and gm_cache_leave()
+ * (guestmem/inline.h), which gm_cache_store() does by itself.
+ */
+void gm_cache_mark(const struct gm_cache *cache, uint64_t offset, uint64_t size_bytes);
 
 /*
  * Which region and GPA is a host address? Looks in the space's view, logarithmic.
@@ -120,5 +142,7 @@ GM_MUST_CHECK int gm_hva_find(struct gm_space *space, const void *hva, gm_gpa_t 
 #ifdef __cplusplus
 }
 #endif
+
+#include <guestmem/inline.h>
 
 #endif

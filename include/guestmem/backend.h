@@ -21,6 +21,10 @@ extern "C" {
 
 #define GM_SLOT_LOG (1u << 0)
 #define GM_SLOT_READONLY (1u << 1)
+/* The guest's private memory is a part of a guest memfd. Of a block with GM_RAM_GUEST_MEMFD, and never
+ * together with GM_SLOT_READONLY, since no hypervisor has private memory that is read-only: where such
+ * a block is shown read-only, only its shared memory is. */
+#define GM_SLOT_GUEST_MEMFD (1u << 2)
 
 #define GM_SLOT_NUMBERS_MAX (1u << 20)
 
@@ -36,13 +40,25 @@ struct gm_slot {
 };
 
 /*
- * What a commit calls, on its thread and under the map's commit lock, in this order: hold if memory
- * that stays visible has to be unmapped or a log ends; eventfd_del; destroy, set_flags and create,
- * each by ascending address; eventfd_add; and release once the new view is published. Before a
- * logged slot is destroyed or its log ends, the log is fetched.
+ * The file of a slot with GM_SLOT_GUEST_MEMFD: the block's descriptor, borrowed. @offset_bytes: out: where in it gpa's byte is.
+ * Context: any, while the slot's region is alive. Return: -1 and 0 of other slots.
+ */
+int gm_slot_guest_memfd(const struct gm_slot *slot, uint64_t *offset_bytes);
+
+/*
+ * What a commit calls, on its thread and under the map's commit lock, in this order: eventfd_del and coalesced_del, by
+ * ascending address; hold if memory that stays visible has to be unmapped or a log ends; destroy, set_flags and create,
+ * each by ascending address; eventfd_add and coalesced_add; and release once the new view is published. Before a
+ * logged slot is destroyed or its log ends, the log is fetched. An eventfd, or a coalesced range of one region, that
+ * the commit removes and adds again just the same is not mentioned.
+ * Of slots with a guest memfd no hypervisor keeps a log. They come without GM_SLOT_LOG and are neither given new flags
+ * nor asked for a log: while their region logs, all of them counts as written.
  * A call that fails is followed by the inverses of those before it, last first, and by release.
  * Should an inverse fail too, this commit and all later ones are -EIO.
  * No function may call gm_slots_list() or _stats(), edit the map or register a listener.
+ *
+ * invalidate_begin and _end are apart from commits: gm_ram_discard() and gm_ram_resize() call them
+ * on whichever thread, beside a commit or in one of a listener's callbacks.
  */
 struct gm_backend_ops {
     size_t size; /* sizeof(struct gm_backend_ops) */
@@ -66,6 +82,16 @@ struct gm_backend_ops {
                        uint64_t value, int fd);
     int (*eventfd_del)(void *opaque, uint64_t address, uint32_t size_bytes, bool match,
                        uint64_t value, int fd);
+    /* Host memory of slots, or of what may become one, goes away and comes anew: from begin's
+     * return to end's call no vCPU reaches it, nor keeps a way to it. A range may meet many slots,
+     * or none. Both NULL: the hypervisor hears of it by itself, as Linux's KVM does from the
+     * kernel. */
+    void (*invalidate_begin)(void *opaque, void *hva, uint64_t size_bytes);
+    void (*invalidate_end)(void *opaque, void *hva, uint64_t size_bytes);
+    /* Writes to [@address, @last] may be collected, and not exit. NULL: they all exit. Who collects hands them to
+     * the region that they were for: once coalesced_del has returned, it must be known which that is. */
+    int (*coalesced_add)(void *opaque, uint64_t address, uint64_t last);
+    int (*coalesced_del)(void *opaque, uint64_t address, uint64_t last);
 };
 
 struct gm_backend_options {
@@ -78,6 +104,9 @@ struct gm_backend_options {
     bool no_join;             /* a memory that was split must not be joined again */
     bool no_destroy; /* slots cannot be deleted: a map that needs it is refused (-EOPNOTSUPP) */
     bool needs_hva;  /* unbacked RAM cannot be mapped: a map with it is refused (-EINVAL) */
+    struct gm_log_hook log;
+    bool
+        takes_guest_memfd; /* GM_SLOT_GUEST_MEMFD: else a map with such a slot is refused (-EOPNOTSUPP) */
 };
 
 /*
@@ -86,9 +115,9 @@ struct gm_backend_options {
  * @options: NULL for all defaults.
  * @ops:     copied. create, destroy and set_flags are needed, the pairs both or neither.
  * @slots:   out: detach it before the space or the map is freed.
- * Return: 0; -EINVAL an option or a missing operation, or unbacked RAM where the hypervisor needs
+ * Return: 0; -E2BIG (types.h); -EINVAL an option or a missing operation, or unbacked RAM where the hypervisor needs
  * memory; -ENOSPC not enough slots; -ENOMEM; -EDEADLK; -EIO; or what an operation returned. Later
- * commits have these as well, and -EOPNOTSUPP: a slot has to be deleted and cannot be.
+ * commits have these as well, and -EOPNOTSUPP: a slot has to be deleted and cannot be, or has a guest memfd.
  */
 struct gm_slots;
 GM_MUST_CHECK int gm_slots_attach(struct gm_space *space, const struct gm_backend_options *options,

@@ -7,6 +7,7 @@
 
 #include <guestmem/access.h>
 #include <guestmem/backend.h>
+#include <guestmem/iommu.h>
 #include <guestmem/listener.h>
 #include <guestmem/map.h>
 #include <guestmem/mmu.h>

@@ -3,7 +3,7 @@
  * for programs that use it with the software KVM. The structures and numbers are Linux's uAPI.
  *
  * Source: Linux api.rst: KVM_SET_USER_MEMORY_REGION2, KVM_CREATE_GUEST_MEMFD,
- * KVM_SET_MEMORY_ATTRIBUTES (6.8), KVM_PRE_FAULT_MEMORY (6.11).
+ * KVM_SET_MEMORY_ATTRIBUTES (6.8), KVM_PRE_FAULT_MEMORY (6.11), flags of guest memfds (6.18).
  */
 #ifndef GUESTMEM_KVM_ABI_H
 #define GUESTMEM_KVM_ABI_H
@@ -49,6 +49,13 @@ struct kvm_create_guest_memfd {
 };
 #endif
 
+/* The host may map the file; what is in it is shared with the host from the beginning. */
+#ifndef GUEST_MEMFD_FLAG_MMAP
+#define GUEST_MEMFD_FLAG_MMAP (1ULL << 0)
+#define GUEST_MEMFD_FLAG_INIT_SHARED (1ULL << 1)
+#define KVM_CAP_GUEST_MEMFD_FLAGS 244
+#endif
+
 #ifndef KVM_PRE_FAULT_MEMORY
 #define KVM_CAP_PRE_FAULT_MEMORY 236
 #define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
@@ -63,6 +70,13 @@ struct kvm_pre_fault_memory {
 #ifndef KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP
 #define KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP 225
 #endif
+
+/* What kvm_run's union holds after KVM_EXIT_MEMORY_FAULT, from `hw` on: older headers lack the member memory_fault. */
+struct gm_run_memory_fault {
+    uint64_t flags; /* KVM_MEMORY_EXIT_FLAG_* */
+    uint64_t gpa;
+    uint64_t size;
+};
 
 /* guestmem's own attributes, in the bits that Linux reserves for these rights. NO_READ needs NO_WRITE. */
 #define GM_ATTRIBUTE_NO_READ (1ULL << 0)

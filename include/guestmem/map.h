@@ -17,12 +17,13 @@ struct gm_map_options {
     uint32_t max_view_ranges;             /* a view past this fails the commit; 0 for 2^20 */
     uint32_t max_render_steps;            /* region visits of one render; 0 for 16 million */
     bool guest_big_endian;                /* what GM_ORDER_GUEST means */
+    struct gm_log_hook log;               /* of the map, and of gm_vm_open()'s slots */
 };
 
 /*
  * Make an empty map: no regions, no address spaces.
  * @options: NULL for all defaults.
- * Return: 0; -EINVAL options->size unknown; -ENOMEM.
+ * Return: 0; -EINVAL, -E2BIG options->size (types.h); -ENOMEM; -EOPNOTSUPP Linux before 4.14.
  */
 GM_MUST_CHECK int gm_map_new(const struct gm_map_options *options, struct gm_map **map,
                              struct gm_diag *diag);
@@ -42,7 +43,8 @@ void gm_map_free(struct gm_map *map);
  * Wait until every reader that began before has ended and each region that nobody reaches any more
  * has had its release callback. Never needed for correctness of memory; useful before dlclose() and
  * in tests. With @map NULL: until what all maps had deferred by now is done; after the last
- * gm_map_free() this is what makes it safe to unload the library, or to end an allocator.
+ * gm_map_free() this is what makes it safe to unload the library, or to end an allocator. In a child of fork() a map of the
+ * parent's has nothing to wait for; NULL would wait for ever there, for liburcu's thread.
  * Context: not from a callback of any kind, nor inside gm_view_get()..put; blocks.
  */
 void gm_map_quiesce(struct gm_map *map);

@@ -54,7 +54,8 @@ enum gm_mmu_outcome {
     GM_MMU_PAGE_FAULT,
     /* A linear address that is not canonical, or PDPTEs with reserved bits: #GP (or #SS). */
     GM_MMU_PROTECTION,
-    /* The entry at exit->gpa of the guest's page tables is not in memory that can be read. */
+    /* The entry at exit->gpa of the guest's page tables is not in memory that can be read. KVM makes it a page fault
+     * of a page that is not present: linear and error_code are that fault's. */
     GM_MMU_TABLE_LOST,
 };
 
@@ -90,14 +91,18 @@ struct gm_tlb_entry {
 
 #define GM_TLB_ENTRIES 1024u
 #define GM_TLB_NONE UINT64_MAX
+#define GM_TLB_NO_TAG 4094u /* no entry has it: looked up with it, nothing hits */
 #define GM_MMU_PAGE_MASK (~(uint64_t)4095)
 
 /* The part of a vCPU that the inlined hit path needs. Made by gm_soft_vcpu_new(); read-only for users. */
 struct gm_mmu {
     struct gm_tlb_entry *tlb; /* GM_TLB_ENTRIES of them */
-    uint64_t tag;          /* 0 to 4094: of physical addresses; a flush of them takes a new one */
+    uint64_t tag;          /* 0 to 4093: of physical addresses; a flush of them takes a new one */
     uint64_t view_tags[3]; /* of linear addresses, by enum gm_mmu_view */
     uint32_t requests;     /* atomic; not 0: somebody wants the vCPU at a boundary */
+    /* The one field that is the user's: an MMIO read of the instruction under way was answered. Linux's emulator
+     * then goes on with the instruction, to which host memory that cannot be reached is MMIO, not -EFAULT. */
+    bool is_emulated;
 };
 
 /*
@@ -117,7 +122,8 @@ static inline bool gm_mmu_is_wanted(const struct gm_mmu *mmu)
 /* Leave and enter. Return: as gm_mmu_enter(). */
 GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_boundary(struct gm_mmu *mmu);
 
-/* Make the vCPU come out with GM_MMU_KICKED at its next boundary. Any thread; async-signal-safe. */
+/* Make the vCPU come out with GM_MMU_KICKED at its next boundary, or KVM_RUN with -EINTR, from its sleep as well. Any thread;
+ * async-signal-safe. */
 void gm_mmu_kick(struct gm_mmu *mmu);
 
 /* Of the last outcome that was not OK. Borrowed until the next access. The caller fills in `data`
@@ -253,6 +259,8 @@ struct gm_mmu_paging {
     uint8_t maxphyaddr; /* 32 to 52; 0: 52 */
     bool has_1g_pages;
     bool has_pse36;
+    const uint64_t
+        *pdptes; /* PAE: four, instead of those in memory; borrowed for the call; or NULL */
 };
 
 /*
@@ -265,6 +273,9 @@ struct gm_mmu_paging {
 GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_set_paging(struct gm_mmu *mmu,
                                                     const struct gm_mmu_paging *paging);
 void gm_mmu_get_paging(struct gm_mmu *mmu, struct gm_mmu_paging *paging);
+/* The PDPTEs that count: those of the last write of CR3, whatever memory has by now. Context: the vCPU's thread.
+ * Return: false and zeros: paging is not PAE. */
+bool gm_mmu_get_pdptes(struct gm_mmu *mmu, uint64_t pdptes[4]);
 
 /* Who makes a linear access: a supervisor; one with EFLAGS.AC set, whose explicit accesses SMAP lets
  * pass; a user (CPL 3). */

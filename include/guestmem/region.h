@@ -15,6 +15,7 @@
 #ifndef GUESTMEM_REGION_H
 #define GUESTMEM_REGION_H
 
+#include <guestmem/iommu.h>
 #include <guestmem/types.h>
 
 #ifdef __cplusplus
@@ -75,35 +76,20 @@ struct gm_io_ops {
     bool guard_reentry;
 };
 
-/* What an IOMMU region answers for one access. */
-struct gm_iommu_entry {
-    /* Where the access goes on; NULL denies it. It must not end before gm_map_quiesce() has returned
-     * after translate named it for the last time: an access may be on its way there. */
-    struct gm_space *space;
-    uint64_t translated; /* address there of the first byte of the translated page */
-    uint64_t page_mask;  /* page size - 1: the entry holds for addr & ~page_mask */
-    bool can_read;
-    bool can_write;
-};
-struct gm_iommu_ops {
-    size_t size; /* sizeof(struct gm_iommu_ops) */
-    /* Translate @offset (from the region's start). Any thread, no locks. */
-    void (*translate)(void *opaque, uint64_t offset, bool is_write, struct gm_attrs attrs,
-                      struct gm_iommu_entry *entry);
-};
-
 struct gm_region_options {
-    size_t size_of_options; /* sizeof(struct gm_region_options) */
+    size_t size; /* sizeof(struct gm_region_options) */
     enum gm_region_kind kind;
-    const char *name; /* copied; any bytes, need not be unique; NULL for "" */
-    gm_size_t size;   /* 0 to 2^64 */
-    uint64_t addr;    /* within the parent once it has one */
+    const char *name;     /* copied; any bytes, need not be unique; NULL for "" */
+    gm_size_t size_bytes; /* 0 to 2^64 */
+    uint64_t addr;        /* within the parent once it has one */
     int32_t priority;
     bool disabled;
     bool readonly;
     bool nonvolatile;
     bool unmergeable; /* its ranges never join their neighbours */
     bool no_romd;     /* begins outside romd mode */
+    /* MMIO, ROM_DEVICE: its callbacks see what coalesced writes did that came before (gm_txn_add_coalesced()). */
+    bool flush_coalesced;
 
     struct gm_ram *ram;  /* RAM, ROM, ROM_DEVICE, RAM_DEVICE: a reference is taken */
     uint64_t ram_offset; /* where the region begins in it; region and block end apart: -EINVAL */
@@ -121,13 +107,16 @@ struct gm_region_options {
  * Make a region. It is attached nowhere.
  * @region: out; the caller owns one reference.
  * Context: any thread; takes the map's lock for a moment.
- * Return: 0; -EINVAL an option that the kind does not have or lacks, size above 2^64, region beyond
- * its block's end, target of another map, or the map was given up; -EDEADLK from a listener's callback; -ENOMEM.
+ * Return: 0; -E2BIG as types.h says; -EINVAL an option that the kind does not have or lacks, size above 2^64, region beyond
+ * its block's end, target of another map, or the map was given up; -EIO in a child of fork(); -EDEADLK from a listener's callback; -ENOMEM.
  */
 GM_MUST_CHECK int gm_region_new(struct gm_map *map, const struct gm_region_options *options,
                                 struct gm_region **region, struct gm_diag *diag);
 
-/* The common kinds in one line each; otherwise as gm_region_new(). A RAM region has its block's size. */
+/*
+ * The common kinds in one line each, with an errno alone; otherwise as gm_region_new(), which says by its diag what is wrong, as does
+ * gm_region_new_child() (guestmem/txn.h). A RAM region has its block's size.
+ */
 GM_MUST_CHECK int gm_region_new_container(struct gm_map *map, const char *name, gm_size_t size,
                                           struct gm_region **region);
 GM_MUST_CHECK int gm_region_new_ram(struct gm_map *map, const char *name, struct gm_ram *ram,

@@ -1,11 +1,12 @@
 /*
- * guestmem/soft.h - the software KVM: Linux KVM's memory side as a library that needs no kernel
- * module, no privilege and no hardware. Slots, dirty logs and rings, EPT tables, a TLB for each
- * vCPU.
+ * guestmem/soft.h - the software KVM: Linux's KVM as a library that needs no kernel module, no privilege and no
+ * hardware. Slots, dirty logs and rings, EPT tables, vCPUs with a TLB and an interpreter, interrupt chips.
  *
  * Three ways to use it: as the hypervisor under a map (gm_vm_open() with GM_ACCEL_SOFT, or
  * gm_soft_attach()); by KVM's own ioctls (guestmem/soft_ioctl.h); and for emulators, as their MMU:
  * slots by gm_soft_set_slots(), accesses by guestmem/mmu.h.
+ *
+ * fork(): as guestmem/vm.h says: in a child slots, vCPUs and ioctls are -EIO, and closing frees the child's copy.
  *
  * Threads: calls on one VM may come from any thread at once, but for those that say otherwise.
  */
@@ -19,6 +20,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct kvm_run;
 
 struct gm_soft;
 struct gm_soft_vcpu;
@@ -55,7 +58,7 @@ struct gm_soft_options {
 
 /*
  * Make a VM.
- * Return: 0; -EINVAL options; -ENOMEM; -EOPNOTSUPP this kernel lacks MADV_POPULATE_WRITE (5.14).
+ * Return: 0; -EINVAL options; -E2BIG (types.h); -ENOMEM; -EOPNOTSUPP this kernel lacks MADV_POPULATE_WRITE (5.14).
  */
 GM_MUST_CHECK int gm_soft_open(const struct gm_soft_options *options, struct gm_soft **soft,
                                struct gm_diag *diag);
@@ -110,7 +113,7 @@ struct gm_soft_follower_ops {
  * Begin, end following: tells what is there as created, as removing. @ops is copied. Unfollow
  * before the VM is closed; NULL is allowed.
  * Context: any thread, but not from a callback.
- * Return: 0; -EINVAL the size of @ops, or an operation is missing; -ENOMEM.
+ * Return: 0; -EINVAL, -E2BIG the size of @ops; -EINVAL an operation is missing; -ENOMEM.
  */
 struct gm_soft_follower;
 GM_MUST_CHECK int gm_soft_follow(struct gm_soft *soft, const struct gm_soft_follower_ops *ops,
@@ -133,8 +136,9 @@ GM_MUST_CHECK int gm_soft_untrack(struct gm_soft *soft, unsigned space, gm_gpa_t
  * Host memory that goes away or changes its protection: begin before, end after. In between no vCPU
  * reaches it: an access waits for the end.
  * Context: not from a vCPU in guest mode; waits for vCPUs to flush.
+ * Return: whether a slot maps some of it. If not, the end is due all the same.
  */
-void gm_soft_invalidate_begin(struct gm_soft *soft, gm_hva_t hva, uint64_t size_bytes);
+bool gm_soft_invalidate_begin(struct gm_soft *soft, gm_hva_t hva, uint64_t size_bytes);
 void gm_soft_invalidate_end(struct gm_soft *soft, gm_hva_t hva, uint64_t size_bytes);
 
 /*
@@ -147,16 +151,38 @@ uint64_t gm_soft_age(struct gm_soft *soft, gm_hva_t hva, uint64_t size_bytes);
 void gm_soft_zap_all(struct gm_soft *soft);
 
 /*
- * A vCPU: its memory access is guestmem/mmu.h, on one thread at a time.
- * @id: 0 to 4095, each once.
+ * A vCPU: it runs by KVM_RUN (guestmem/soft_ioctl.h); or an emulator uses its memory access, guestmem/mmu.h, on one thread at a
+ * time.
+ * @id: 0 to 4095, each once; with interrupt chips 0 to 254.
  * Return: 0; -EINVAL id; -EEXIST the id is taken, or (intel_private_slots) a user slot is where the
- * first vCPU's APIC page belongs; -ENOMEM.
+ * first vCPU's APIC page belongs; -ENOMEM; with interrupt chips -EMFILE, -ENFILE: it takes two descriptors.
  */
 GM_MUST_CHECK int gm_soft_vcpu_new(struct gm_soft *soft, unsigned id, struct gm_soft_vcpu **vcpu);
 /* Context: not in guest mode. NULL is allowed. */
 void gm_soft_vcpu_free(struct gm_soft_vcpu *vcpu);
 /* Its way to memory. Borrowed until it is freed. */
 struct gm_mmu *gm_soft_vcpu_mmu(struct gm_soft_vcpu *vcpu);
+/* What KVM_RUN shares with its user: KVM_GET_VCPU_MMAP_SIZE bytes. Borrowed until it is freed. */
+struct kvm_run *gm_soft_vcpu_run_page(struct gm_soft_vcpu *vcpu);
+/*
+ * Put its kvm_run area and its dirty ring into a file, as KVM has them in a vCPU's descriptor: the area at
+ * the beginning, the ring from page KVM_DIRTY_LOG_PAGE_OFFSET on. What was in the area stays, and so do the addresses
+ * of both. For those who hand the file to others, to be mapped there.
+ * @fd: of an empty file that is open for reading and writing; grows to what is needed. It may be closed
+ * afterwards.
+ * Context: before the vCPU has run, and with nobody else at its area and ring.
+ * Return: 0; -EINVAL the file is not empty; -errno of fstat(), ftruncate(), pwrite() and mmap(): the vCPU is as it
+ * was, but for what may be in the file.
+ */
+GM_MUST_CHECK int gm_soft_vcpu_share(struct gm_soft_vcpu *vcpu, int fd);
+/*
+ * Show the VM's ring of coalesced writes at @page, in place of what is mapped there: as KVM has it in the page
+ * KVM_COALESCED_MMIO_PAGE_OFFSET of each vCPU's mapping. In the areas of vCPUs it is there already; this is for other mappings of a file that
+ * gm_soft_vcpu_share() has filled.
+ * @page: page-aligned; the mapping is the caller's.
+ * Context: any thread. Return: 0; -ENOMEM.
+ */
+GM_MUST_CHECK int gm_soft_show_coalesced(struct gm_soft *soft, void *page);
 /* In which address space it is: 0, or 1 for SMM. Context: the vCPU's thread, out of guest mode.
  * Return: 0; -EINVAL. */
 GM_MUST_CHECK int gm_soft_vcpu_set_space(struct gm_soft_vcpu *vcpu, unsigned space);
@@ -164,11 +190,12 @@ GM_MUST_CHECK int gm_soft_vcpu_set_space(struct gm_soft_vcpu *vcpu, unsigned spa
 void *gm_soft_vcpu_ring(struct gm_soft_vcpu *vcpu, uint32_t *entry_count);
 
 struct gm_soft_stats {
-    uint64_t slots;           /* in all address spaces */
-    uint64_t generation;      /* of the slots */
-    uint64_t table_pages;     /* in use */
-    uint64_t table_pages_max; /* the limit (KVM_SET_NR_MMU_PAGES) */
-    uint64_t pages_4k;        /* leaves present, by size */
+    uint64_t slots;       /* in all address spaces */
+    uint64_t generation;  /* of the slots */
+    uint64_t table_pages; /* in use */
+    uint64_t
+        table_pages_max; /* the limit (KVM_SET_NR_MMU_PAGES); until it is set 2^18: 1 GiB of tables */
+    uint64_t pages_4k;   /* leaves present, by size */
     uint64_t pages_2m;
     uint64_t pages_1g;
     uint64_t faults;          /* EPT violations and misconfigurations handled, all kinds */
@@ -194,12 +221,20 @@ void gm_soft_stats(struct gm_soft *soft, struct gm_soft_stats *stats);
 /*
  * Make a software VM the hypervisor of a map's space: gm_slots_attach() with its backend. Detach
  * with gm_slots_detach(). Manual dirty-log protection is switched on, whatever it was before; the
- * VM's slots are the map's from here on: change none by other calls.
- * @max_slots: use fewer than 32764; 0: all. Errors as there; -EINVAL also: the VM has dirty rings,
- * which leave no log for the map to read.
+ * VM's slots are the map's from here on: change none by other calls. So are its dirty rings, if it has some
+ * by then: harvest none, and when a vCPU comes out because its ring is full, call gm_soft_vcpu_empty_ring().
+ * @max_slots: use fewer than 32764; 0: all. Errors as there.
  */
 GM_MUST_CHECK int gm_soft_attach(struct gm_soft *soft, struct gm_space *space, uint32_t max_slots,
                                  struct gm_slots **slots, struct gm_diag *diag);
+
+/*
+ * KVM_EXIT_DIRTY_RING_FULL, or GM_MMU_RING_FULL: bring what is in the vCPU's ring into the records of the
+ * blocks. gm_vcpu_run() does it by itself.
+ * Context: the vCPU's thread, out of guest mode.
+ * Return: true: go on; false: no map is attached that harvests it: it is the user's.
+ */
+GM_MUST_CHECK bool gm_soft_vcpu_empty_ring(struct gm_soft_vcpu *vcpu);
 
 #ifdef __cplusplus
 }

@@ -70,6 +70,45 @@ gm_size_t gm_section_size(const struct gm_section *section);
 struct gm_view *gm_view_get(struct gm_space *space);
 void gm_view_put(struct gm_view *view);
 
+/*
+ * A thread's own way to what a space shows now, for who asks often: gm_reader_view() is some instructions as long as no
+ * commit of the map has published anything. It is the hot way to read beside commits; gm_view_get() is for a snapshot that is kept.
+ *
+ *     gm_reader_init(&reader, space);
+ *     while (...) { view = gm_reader_view(&reader); ... gm_view_find(view, gpa, &section) ... }
+ *     gm_reader_fini(&reader);
+ *
+ * One thread at a time may use one reader. It references the view that it gave last, which keeps the regions alive that it
+ * shows: a reader that is not asked any more keeps an old one until gm_reader_fini(), which has to come before the space ends.
+ */
+struct gm_reader {
+    const uint64_t *changes; /* atomic: how often the map has changed; odd while it does */
+    uint64_t changes_seen;   /* ... as of which the view is the newest; 0: never */
+    const struct gm_view *view;
+    struct gm_space *space;
+};
+
+/* Context: any thread, never blocks. */
+void gm_reader_init(struct gm_reader *reader, struct gm_space *space);
+void gm_reader_fini(struct gm_reader *reader);
+
+/* gm_reader_view() when the map has changed. */
+const struct gm_view *gm_reader_view_slow(struct gm_reader *reader);
+
+/*
+ * What the space shows now: a view that does not change, borrowed until the next call for this reader. Never older than a commit
+ * that has returned, or of which the thread has seen anything.
+ * Context: the reader's thread; outside of what the last view was asked for. Never blocks. May call regions' release callbacks.
+ */
+static inline const struct gm_view *gm_reader_view(struct gm_reader *reader)
+{
+    /* Acquire: pairs with the release after a commit's publications. */
+    return __builtin_expect(
+               __atomic_load_n(reader->changes, __ATOMIC_ACQUIRE) == reader->changes_seen, 1)
+               ? reader->view
+               : gm_reader_view_slow(reader);
+}
+
 /* The region that the view was rendered from (borrowed from the view); NULL for an empty one. */
 struct gm_region *gm_view_root(const struct gm_view *view);
 

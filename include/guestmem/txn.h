@@ -45,7 +45,8 @@ GM_MUST_CHECK int gm_txn_nest(struct gm_txn *txn);
  *  -E2BIG    a view past the map's limit of ranges, steps or depth
  *  -ENOMEM   no memory
  *  -ENOSPC   a hypervisor has not enough slots (or ioeventfds) for the new map
- *  -EIO      an earlier undo failed: the map is broken and takes no commits
+ *  -EIO      an earlier undo failed: the map is broken and takes no commits; or the process is a child of
+ *            the map's (fork)
  *  or what a listener's prepare or apply returned
  */
 GM_MUST_CHECK int gm_txn_commit(struct gm_txn *txn, struct gm_diag *diag);
@@ -54,7 +55,14 @@ GM_MUST_CHECK int gm_txn_commit(struct gm_txn *txn, struct gm_diag *diag);
 void gm_txn_abort(struct gm_txn *txn);
 
 /*
- * The edits. Regions are referenced until the transaction ends.
+ * Why an edit was refused, or a level could not be opened: what the last call on @txn that failed had to say. Such a call has
+ * recorded nothing, and the transaction goes on: the caller may commit the rest, or abort. (What fails at the commit is in its own diag.)
+ * Return: never NULL; its code and id are 0 while all have succeeded. Borrowed until the outermost end of the transaction.
+ */
+const struct gm_diag *gm_txn_diag(const struct gm_txn *txn);
+
+/*
+ * The edits. Regions are referenced until the transaction ends. gm_txn_diag() says what is wrong with one that is refused.
  * Return: 0 recorded; -EINVAL another map's region, an alias as @parent, a kind without the attribute
  * (romd: only ROM_DEVICE), or a size above 2^64; -ENOMEM.
  */
@@ -82,7 +90,8 @@ GM_MUST_CHECK int gm_txn_set_log(struct gm_txn *txn, struct gm_region *region, u
 GM_MUST_CHECK int gm_txn_set_log_all(struct gm_txn *txn, unsigned client, bool on);
 
 /*
- * An eventfd that a guest's write signals in place of the region's callback. @size_bytes is 0 (any),
+ * An eventfd that a guest's write signals in place of the region's callback. Make it with EFD_NONBLOCK, or whoever else can write to it
+ * can fill its counter and have a vCPU's thread wait. @size_bytes is 0 (any),
  * 1, 2, 4 or 8; with @match only writes of @value do. The descriptor is duplicated: a
  * write that began before its removal may signal it still.
  * Removing names the same five values. Return also: -EINVAL size, or @match without a size.
@@ -101,6 +110,21 @@ GM_MUST_CHECK int gm_txn_del_eventfd(struct gm_txn *txn, struct gm_region *regio
                                      const struct gm_eventfd *eventfd);
 
 /*
+ * A stretch of a region whose writes a hypervisor may collect: the guest goes on at once, and the callbacks come
+ * later, in the order of the writes, before anything that the same VM's regions could notice it by: docs/kvm-eventfds.md.
+ * For registers that are written often and whose writes do nothing at once (a frame buffer's ports, an index).
+ * Where there is no hypervisor that can, it means nothing.
+ * @size_bytes: GM_COALESCED_WHOLE, with offset 0: all of the region, whatever size it will have.
+ * Removing names the same two values. Return also: -EINVAL no region of callbacks, or no size.
+ * At commit: -EINVAL range outside the region; -EEXIST it overlaps another one of the region; -ENOENT removed but not there.
+ */
+#define GM_COALESCED_WHOLE GM_SIZE_2_64
+GM_MUST_CHECK int gm_txn_add_coalesced(struct gm_txn *txn, struct gm_region *region,
+                                       uint64_t offset_bytes, gm_size_t size_bytes);
+GM_MUST_CHECK int gm_txn_del_coalesced(struct gm_txn *txn, struct gm_region *region,
+                                       uint64_t offset_bytes, gm_size_t size_bytes);
+
+/*
  * Give an address space another root (NULL: none). Part of the transaction like any other edit.
  * At commit: -ENOENT the space has ended.
  */
@@ -117,6 +141,19 @@ GM_MUST_CHECK int gm_region_del(struct gm_region *parent, struct gm_region *chil
 GM_MUST_CHECK int gm_region_set_enabled(struct gm_region *region, bool enabled,
                                         struct gm_diag *diag);
 GM_MUST_CHECK int gm_region_set_addr(struct gm_region *region, uint64_t addr, struct gm_diag *diag);
+GM_MUST_CHECK int gm_region_set_log(struct gm_region *region, unsigned client, bool on,
+                                    struct gm_diag *diag);
+
+/*
+ * Make a region and add it to @parent: gm_region_new() on the parent's map, then gm_region_add().
+ * @options: its addr is where it comes to lie in @parent.
+ * @region:  out: one reference, the caller's. NULL: the parent's is the only one, and the region goes with it.
+ * Context: as gm_txn_commit().
+ * Return: 0, or what these two return. On error nothing has changed; options->release is not called.
+ */
+GM_MUST_CHECK int gm_region_new_child(struct gm_region *parent,
+                                      const struct gm_region_options *options,
+                                      struct gm_region **region, struct gm_diag *diag);
 
 #ifdef __cplusplus
 }

@@ -4,12 +4,17 @@
  * Conventions of the whole interface:
  *  - A function that can fail returns 0 or a negative errno from the list in its comment; on error
  *    nothing has changed. Access functions return an enum gm_access instead: an outcome, no error.
+ *  - Options, and tables of callbacks, begin with `size`, their own sizeof, and grow at the end. A library that knows more
+ *    than the caller takes zeroes for the rest; one that knows less refuses what it does not know, unless it is all
+ *    zero: -E2BIG. A size below that of the first version is -EINVAL. So a structure is zeroed before it is filled in.
  *  - "end" is exclusive, "last" is inclusive. Sizes are bytes unless the name says otherwise.
  *  - The library never prints, never exits, keeps no process-wide state of its own and installs no
  *    signal handler.
  */
 #ifndef GUESTMEM_TYPES_H
 #define GUESTMEM_TYPES_H
+
+#include <guestmem/diag.h>
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,16 +61,6 @@ struct gm_attrs {
     (1u << 2) /* a debugger's access: ROM may be written, no side effects wanted */
 
 /*
- * A sentence that a person can act on, for calls that configure. Give the address of one, or NULL.
- * The callee writes it on failure only; `code` is the negative errno that was returned.
- */
-#define GM_DIAG_TEXT_BYTES 240
-struct gm_diag {
-    int code;
-    char text[GM_DIAG_TEXT_BYTES];
-};
-
-/*
  * Where the library's own memory comes from. `alloc` returns memory for any type, or NULL; `free` is
  * given what `alloc` returned. Both are called from any thread. Tests make them fail.
  */
@@ -73,6 +68,29 @@ struct gm_allocator {
     void *(*alloc)(void *opaque, size_t size_bytes);
     void (*free)(void *opaque, void *memory);
     void *opaque;
+};
+
+/*
+ * What a person who debugs wants to see and no call can return: an undo that failed, slots that were joined because numbers ran
+ * out, a log that could not be read, vCPUs held out for long, a dirty ring that lost entries, a region that was released late, a ring of
+ * coalesced writes that somebody has overwritten. The library prints nothing itself; give a hook, per map (gm_map_options) or per slot
+ * backend of one's own (gm_backend_options).
+ * Called rarely, on the thread that found out: inside a commit, a sync or the last gm_region_put(), under the map's commit lock, as a
+ * listener's callback is, or on a vCPU's thread after an exit; under no other lock; vCPUs may be held out meanwhile. So it must not edit the
+ * map (-EDEADLK), nor wait for a thread that does; it may print, and access memory. Not after gm_map_free().
+ */
+enum gm_log_level {
+    GM_LOG_ERROR = 1, /* something is lost, or works no more */
+    GM_LOG_WARNING,   /* all is right, but it should not stay so */
+};
+struct gm_log_hook {
+    void (*log)(void *opaque, enum gm_log_level level,
+                const char *text); /* text is borrowed; NULL: none */
+    void *opaque;
+    uint32_t slow_hold_ms; /* vCPUs held out for this long are worth a warning; 0: 100 */
+    /* So is a region that nobody reached for this long before its release callback was due: commits of other threads were under way, or
+     * one long one. 0: 1000. Of a map's hook. */
+    uint32_t slow_release_ms;
 };
 
 struct gm_map;

@@ -21,25 +21,23 @@ const struct gm_allocator mem_default_allocator = {
     .free = default_free,
 };
 
-void *mem_reserve(const struct gm_allocator *a, void *array, size_t *capacity, size_t count,
-                  size_t item_bytes)
+void *mem_grow(const struct gm_allocator *a, void *array, size_t *capacity, size_t count,
+               size_t item_bytes)
 {
     size_t wanted = *capacity < 8 ? 8 : *capacity;
+    size_t size_bytes;
     void *larger;
 
-    if (array != NULL && count <= *capacity) {
-        return array;
-    }
     while (wanted < count) {
         if (wanted > SIZE_MAX / 2) {
             return NULL;
         }
         wanted *= 2;
     }
-    if (wanted > SIZE_MAX / item_bytes) {
+    if (__builtin_mul_overflow(wanted, item_bytes, &size_bytes)) {
         return NULL;
     }
-    larger = mem_alloc(a, wanted * item_bytes);
+    larger = mem_alloc(a, size_bytes);
     if (larger == NULL) {
         return NULL;
     }

@@ -37,12 +37,20 @@ static inline void mem_free(const struct gm_allocator *a, void *memory)
     }
 }
 
+/* mem_reserve(), where there is not enough room. */
+void *mem_grow(const struct gm_allocator *a, void *array, size_t *capacity, size_t count,
+               size_t item_bytes);
+
 /*
  * Room for @count items of @item_bytes in an array of @capacity: a larger copy, or the array as it is.
  * Returns NULL if there is no memory; the old array is then untouched.
  */
-void *mem_reserve(const struct gm_allocator *a, void *array, size_t *capacity, size_t count,
-                  size_t item_bytes);
+static inline void *mem_reserve(const struct gm_allocator *a, void *array, size_t *capacity,
+                                size_t count, size_t item_bytes)
+{
+    return array != NULL && count <= *capacity ? array
+                                               : mem_grow(a, array, capacity, count, item_bytes);
+}
 
 /* A copy of a string, or NULL. */
 char *mem_strdup(const struct gm_allocator *a, const char *text);

@@ -5,10 +5,11 @@
 #include <guestmem/types.h>
 
 /*
- * Write a sentence and the code it explains, unless @diag is NULL.
- * Return: @code, so that a failing function can end with `return diag_set(...)`.
+ * Write a sentence, what it is about and the code it explains, unless @diag is NULL.
+ * Return: @code, so that a failing function can end with `return diag_set(...)`. What leads to it is
+ * laid out apart from the rest (cold), which then takes fewer cache lines.
  */
-__attribute__((format(printf, 3, 4))) int diag_set(struct gm_diag *diag, int code,
-                                                   const char *format, ...);
+__attribute__((cold, format(printf, 4, 5))) int diag_set(struct gm_diag *diag, enum gm_diag_id id,
+                                                         int code, const char *format, ...);
 
 #endif

@@ -2,6 +2,7 @@
 #include "base/lock.h"
 
 #include "base/check.h"
+#include "base/fork.h"
 
 #include <stddef.h>
 
@@ -73,7 +74,13 @@ static void mark_taken(struct lock *lock)
 void lock_take(struct lock *lock)
 {
     audit_wait(lock);
-    pthread_mutex_lock(&lock->mutex);
+    if (!alone_now()) {
+        pthread_mutex_lock(&lock->mutex);
+    } else if (pthread_mutex_trylock(&lock->mutex) != 0) {
+        /* Of a thread that did not come along into this process. */
+        pthread_mutex_init(&lock->mutex, NULL);
+        pthread_mutex_lock(&lock->mutex);
+    }
     mark_taken(lock);
 }
 

@@ -11,6 +11,7 @@
 #include "base/rcu.h"
 
 #include "base/check.h"
+#include "base/fork.h"
 #include "base/lock.h"
 #include "base/ref.h"
 
@@ -103,7 +104,7 @@ void rcu_domain_defer(struct rcu_domain *domain, struct rcu_item *item,
     lock_take(&domain->lock);
     item->next = domain->fresh;
     domain->fresh = item;
-    if (!domain->is_kicked) {
+    if (!domain->is_kicked && !alone_now()) { /* alone, the end of the domain makes the calls */
         domain->is_kicked = true;
         ref_get(&domain->ref);
         urcu_bp_call_rcu(&domain->kick, on_kick);
@@ -117,7 +118,7 @@ void rcu_domain_drain(struct rcu_domain *domain)
     struct rcu_item *waiting;
 
     lock_take(&domain->lock);
-    while (domain->is_calling) {
+    while (domain->is_calling && !alone_now()) {
         pthread_cond_wait(&domain->called, &domain->lock.mutex);
     }
     fresh = domain->fresh;
@@ -126,7 +127,9 @@ void rcu_domain_drain(struct rcu_domain *domain)
     domain->waiting = NULL;
     lock_drop(&domain->lock);
     if (fresh != NULL || waiting != NULL) {
-        urcu_bp_synchronize_rcu();
+        if (!alone_now()) {
+            urcu_bp_synchronize_rcu();
+        }
         call_list(fresh);
         call_list(waiting);
     }

@@ -33,7 +33,7 @@ static void audit_log(const struct kcore *core, const struct memslot *slot)
     GM_ASSERT(is_logged && (slot->owns & MEMSLOT_OWNS_LOG) != 0);
     GM_ASSERT(slot->log->page_count == slot->page_count);
     GM_ASSERT(tail_bits == 0 ||
-              atomic_load(&slot->log->words[slot->log->word_count - 1]) >> tail_bits == 0);
+              dirtylog_word(slot->log, slot->log->word_count - 1) >> tail_bits == 0);
 }
 
 static void audit_by_gfn(void *opaque, const struct index_entry *entry)

@@ -6,6 +6,7 @@
 #include "kcore/vcpu.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define WORD_PAGES 64u
 
@@ -23,42 +24,64 @@ static uint64_t valid_bits(const struct dirtylog *log, uint64_t word)
                                                          : UINT64_MAX;
 }
 
+static uint64_t *words_new(const struct gm_allocator *allocator, uint64_t word_count)
+{
+    return mem_zalloc(allocator, (size_t)word_count * sizeof(uint64_t));
+}
+
 struct dirtylog *dirtylog_new(const struct gm_allocator *allocator, uint64_t page_count,
                               bool all_set)
 {
-    uint64_t word_count = words_for(page_count);
-    struct dirtylog *log =
-        mem_alloc(allocator, sizeof(*log) + (size_t)word_count * sizeof(log->words[0]));
+    struct dirtylog *log = mem_zalloc(allocator, sizeof(*log));
+    uint64_t *words;
 
     if (log == NULL) {
         return NULL;
     }
     log->page_count = page_count;
-    log->word_count = word_count;
-    for (uint64_t i = 0; i < word_count; i++) {
-        atomic_init(&log->words[i], all_set ? valid_bits(log, i) : 0);
+    log->word_count = words_for(page_count);
+    words = words_new(allocator, log->word_count);
+    if (words == NULL) {
+        mem_free(allocator, log);
+        return NULL;
     }
+    for (uint64_t i = 0; i < log->word_count && all_set; i++) {
+        words[i] = valid_bits(log, i);
+    }
+    atomic_init(&log->refs, 1);
+    atomic_init(&log->is_dirty, all_set);
+    atomic_init(&log->words, words);
     return log;
 }
 
 void dirtylog_free(const struct gm_allocator *allocator, struct dirtylog *log)
 {
+    /* Acquire-release: the last one sees what the others did. */
+    if (log == NULL || atomic_fetch_sub_explicit(&log->refs, 1, memory_order_acq_rel) > 1) {
+        return;
+    }
+    mem_free(allocator, atomic_load_explicit(&log->words, memory_order_relaxed));
+    mem_free(allocator, log->spare);
     mem_free(allocator, log);
 }
 
 /*
- * The load may find the bit and leave it at that: a harvest that clears it later looks at the page's
- * entry after that, and finds it writable, as the entry became so before this load. All four accesses
- * are sequentially consistent; the load pairs with the exchange in take_word() and the and in
- * clear_word().
+ * Who marks may find the bit and leave it at that: a harvest that takes it does so while nobody marks, and
+ * protects the page before it lets anybody in again.
  */
 static void set_bit(struct dirtylog *log, uint64_t page)
 {
-    atomic_uint_fast64_t *word = &log->words[page / WORD_PAGES];
+    /* Acquire; pairs with the exchange in take_all(). */
+    uint64_t *words = atomic_load_explicit(&log->words, memory_order_acquire);
+    uint64_t *word = &words[page / WORD_PAGES];
     uint64_t bit = UINT64_C(1) << (page % WORD_PAGES);
 
-    if ((atomic_load(word) & bit) == 0) {
-        atomic_fetch_or(word, bit);
+    if ((__atomic_load_n(word, __ATOMIC_RELAXED) & bit) == 0) {
+        __atomic_fetch_or(word, bit, __ATOMIC_RELEASE);
+    }
+    /* Of a bit that was there already, too: who set it may not have come to this yet. */
+    if (!atomic_load_explicit(&log->is_dirty, memory_order_relaxed)) {
+        atomic_store_explicit(&log->is_dirty, true, memory_order_release);
     }
 }
 
@@ -106,79 +129,147 @@ static void drain(struct kcore *core)
     }
 }
 
-/* Take a word's bits, before its pages are protected: a write in between marks its page again. */
-static uint64_t take_word(struct kcore *core, const struct memslot *slot, uint64_t word)
+/* From here to harvest_end() nobody marks, nor gets the right to write. Under the slots lock. */
+static void harvest_begin(struct kcore *core)
 {
-    uint64_t mask;
-
-    if (atomic_load_explicit(&slot->log->words[word], memory_order_relaxed) == 0) {
-        return 0;
-    }
-    /* Sequentially consistent; pairs with the load and the or in set_bit(). */
-    mask = atomic_exchange(&slot->log->words[word], 0);
-    core->arch_ops->log_protect(core->arch, slot, word * WORD_PAGES, mask);
-    return mask;
+    kcore_hold(core);
+    core->arch_ops->log_begin(core->arch);
 }
 
-static void take_all(struct kcore *core, const struct memslot *slot, uint64_t *bitmap)
+/* @changed: pages were protected. The flush costs no hold: this one is it. */
+static void harvest_end(struct kcore *core, bool changed)
 {
-    bool any = false;
-
-    for (uint64_t i = 0; i < slot->log->word_count; i++) {
-        bitmap[i] = take_word(core, slot, i);
-        any = any || bitmap[i] != 0;
-    }
-    if (any) {
+    core->arch_ops->log_end(core->arch);
+    if (changed) {
         core->arch_ops->tlb_flush(core->arch);
     }
+    kcore_release(core);
 }
 
-/* Manual protection: bits stay, and pages as they are, until they are cleared. */
-static void copy_all(const struct memslot *slot, uint64_t *bitmap)
+/*
+ * All bits become the loan's, and others take their place: the spare words as a whole, or, while words of the log
+ * are lent, their contents. While nobody marks, plain accesses do. Under the slots lock.
+ */
+static void exchange_words(struct dirtylog *log, struct dirtylog_loan *loan)
 {
-    for (uint64_t i = 0; i < slot->log->word_count; i++) {
-        bitmap[i] = atomic_load_explicit(&slot->log->words[i], memory_order_acquire);
+    uint64_t *words = atomic_load_explicit(&log->words, memory_order_relaxed);
+
+    if (atomic_load_explicit(&log->refs, memory_order_acquire) == 1) {
+        /* Release; pairs with the acquire in set_bit(). */
+        atomic_store_explicit(&log->words, log->spare, memory_order_release);
+        loan->taken = words;
+    } else {
+        loan->taken = log->spare;
+        for (uint64_t i = 0; i < log->word_count; i++) {
+            loan->taken[i] = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+            __atomic_store_n(&words[i], 0, __ATOMIC_RELAXED);
+        }
     }
+    log->spare = NULL;
+    atomic_store_explicit(&log->is_dirty, false, memory_order_relaxed);
 }
 
-int kcore_log_get(struct kcore *core, uint32_t slot, uint64_t *bitmap, uint64_t bitmap_words)
+/* Under the slots lock. Return: 0; -ENOMEM. */
+static int take_all(struct kcore *core, const struct memslot *slot, struct dirtylog_loan *loan)
+{
+    struct dirtylog *log = slot->log;
+
+    if (log->spare == NULL) {
+        log->spare = words_new(&core->allocator, log->word_count);
+    }
+    if (log->spare == NULL) {
+        return -ENOMEM;
+    }
+    harvest_begin(core);
+    exchange_words(log, loan);
+    core->arch_ops->log_protect_words(core->arch, slot, 0, loan->taken, log->word_count);
+    harvest_end(core, true);
+    return 0;
+}
+
+/* Under the slots lock. */
+static int lend(struct kcore *core, const struct memslot *slot, struct dirtylog_loan *loan)
+{
+    struct dirtylog *log = slot->log;
+    int rc = 0;
+
+    *loan = (struct dirtylog_loan){.log = log, .word_count = log->word_count};
+    drain(core);
+    /* Acquire; pairs with the release in set_bit(). Of a clean log there is nothing to take. */
+    if (!core->manual_protect && atomic_load_explicit(&log->is_dirty, memory_order_acquire)) {
+        rc = take_all(core, slot, loan);
+    }
+    loan->words =
+        loan->taken != NULL ? loan->taken : atomic_load_explicit(&log->words, memory_order_relaxed);
+    return rc;
+}
+
+int kcore_log_lend(struct kcore *core, uint32_t slot, struct dirtylog_loan *loan)
 {
     const struct memslot *found = NULL;
     int rc;
 
     lock_take(&core->slots_lock);
     rc = find_logged(core, slot, &found);
-    if (rc == 0 && bitmap_words < found->log->word_count) {
-        rc = -EINVAL;
+    if (rc == 0) {
+        rc = lend(core, found, loan);
     }
     if (rc == 0) {
-        drain(core);
-        if (core->manual_protect) {
-            copy_all(found, bitmap);
-        } else {
-            take_all(core, found, bitmap);
-        }
+        atomic_fetch_add_explicit(&loan->log->refs, 1, memory_order_relaxed);
     }
     lock_drop(&core->slots_lock);
     return rc;
 }
 
-void kcore_log_put_back(struct kcore *core, uint32_t slot, const uint64_t *bitmap,
-                        uint64_t bitmap_words)
+/* Bits that were taken and not read. Under the slots lock. */
+static void put_back(struct dirtylog *log, const uint64_t *taken)
 {
-    const struct memslot *found = NULL;
+    uint64_t *words = atomic_load_explicit(&log->words, memory_order_relaxed);
 
-    lock_take(&core->slots_lock);
-    if (!core->manual_protect && find_logged(core, slot, &found) == 0) {
-        for (uint64_t i = 0; i < found->log->word_count && i < bitmap_words; i++) {
-            uint64_t mask = bitmap[i] & valid_bits(found->log, i);
-
-            if (mask != 0) {
-                atomic_fetch_or(&found->log->words[i], mask);
-            }
+    for (uint64_t i = 0; i < log->word_count; i++) {
+        if (taken[i] != 0) {
+            __atomic_fetch_or(&words[i], taken[i], __ATOMIC_RELEASE);
         }
     }
+    atomic_store_explicit(&log->is_dirty, true, memory_order_release);
+}
+
+void kcore_log_return(struct kcore *core, const struct dirtylog_loan *loan, bool is_read)
+{
+    struct dirtylog *log = loan->log;
+
+    if (loan->taken != NULL && !is_read) {
+        lock_take(&core->slots_lock);
+        put_back(log, loan->taken);
+        lock_drop(&core->slots_lock);
+    }
+    if (loan->taken != NULL) {
+        memset(loan->taken, 0, log->word_count * sizeof(loan->taken[0]));
+    }
+    lock_take(&core->slots_lock);
+    if (log->spare == NULL) {
+        log->spare = loan->taken;
+    } else {
+        mem_free(&core->allocator, loan->taken);
+    }
+    dirtylog_free(&core->allocator, log);
     lock_drop(&core->slots_lock);
+}
+
+int kcore_log_get(struct kcore *core, uint32_t slot, uint64_t *bitmap, uint64_t bitmap_words)
+{
+    struct dirtylog_loan loan;
+    int rc = kcore_log_lend(core, slot, &loan);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = loan.word_count <= bitmap_words ? 0 : -EINVAL;
+    for (uint64_t i = 0; i < loan.word_count && rc == 0; i++) {
+        bitmap[i] = __atomic_load_n(&loan.words[i], __ATOMIC_ACQUIRE);
+    }
+    kcore_log_return(core, &loan, rc == 0);
+    return rc;
 }
 
 int kcore_log_page_count(struct kcore *core, uint32_t slot, uint64_t *page_count)
@@ -204,26 +295,104 @@ static bool is_clearable(const struct memslot *slot, uint64_t first_page, uint64
     return page_count % WORD_PAGES == 0 || first_page + page_count == slot->page_count;
 }
 
-/* Clear of a word what is dirty and in @mask. Return: did that change anything? */
-static bool clear_word(struct kcore *core, const struct memslot *slot, uint64_t word, uint64_t mask)
+/* Words that are cleared while vCPUs wait: those of 1 GiB. */
+#define CLEAR_WORDS 4096u
+/* ... and that are looked at together: those of 2 MiB, which one table maps where the slot is so aligned. */
+#define BLOCK_WORDS 8u
+
+/* A part of a log as it is cleared. */
+struct clear {
+    struct kcore *core;
+    const struct memslot *slot;
+    const uint64_t *bitmap; /* of the words from @first on */
+    uint64_t first;
+    /* Words of which all that is dirty is cleared, not protected yet. Empty: the second is 0. */
+    uint64_t run_first;
+    uint64_t run_end;
+    bool changed;
+};
+
+static void protect_run(struct clear *clear)
 {
-    if (mask == 0) {
-        return false;
+    if (clear->run_end != 0) {
+        clear->core->arch_ops->log_protect_words(
+            clear->core->arch, clear->slot, clear->run_first * WORD_PAGES,
+            &clear->bitmap[clear->run_first - clear->first], clear->run_end - clear->run_first);
     }
-    /* Sequentially consistent; pairs with the load and the or in set_bit(). */
-    mask &= atomic_fetch_and(&slot->log->words[word], ~mask);
-    if (mask == 0) {
-        return false;
+    clear->run_end = 0;
+}
+
+/* Clear words [word, end), of one block. While nobody marks, plain accesses do. */
+static void clear_block(struct clear *clear, uint64_t word, uint64_t end)
+{
+    uint64_t *words = atomic_load_explicit(&clear->slot->log->words, memory_order_relaxed);
+    uint64_t taken[BLOCK_WORDS];
+    uint64_t any = 0;
+    uint64_t left = 0;
+
+    for (uint64_t i = word; i < end; i++) {
+        uint64_t dirty = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+        uint64_t mask = dirty & clear->bitmap[i - clear->first];
+
+        taken[i - word] = mask;
+        any |= mask;
+        left |= dirty ^ mask;
+        if (mask != 0) {
+            __atomic_store_n(&words[i], dirty ^ mask, __ATOMIC_RELAXED);
+        }
     }
-    core->arch_ops->log_protect(core->arch, slot, word * WORD_PAGES, mask);
-    return true;
+    clear->changed |= any != 0;
+    if (left != 0) {
+        protect_run(clear);
+        for (uint64_t i = word; i < end; i++) {
+            if (taken[i - word] != 0) {
+                clear->core->arch_ops->log_protect(clear->core->arch, clear->slot, i * WORD_PAGES,
+                                                   taken[i - word]);
+            }
+        }
+    } else if (any != 0) {
+        clear->run_first = clear->run_end != 0 ? clear->run_first : word;
+        clear->run_end = end;
+    }
+}
+
+static bool any_set(const uint64_t *words, uint64_t count)
+{
+    uint64_t any = 0;
+
+    for (uint64_t i = 0; i < count; i++) {
+        any |= words[i];
+    }
+    return any != 0;
+}
+
+/* Under the slots lock. */
+static void clear_words(struct clear *clear, uint64_t word_count)
+{
+    uint64_t end = clear->first + word_count;
+
+    for (uint64_t at = clear->first; at < end; at += CLEAR_WORDS) {
+        uint64_t stop = end - at < CLEAR_WORDS ? end : at + CLEAR_WORDS;
+
+        if (!any_set(&clear->bitmap[at - clear->first], stop - at)) {
+            continue;
+        }
+        clear->changed = false;
+        harvest_begin(clear->core);
+        for (uint64_t word = at, next; word < stop; word = next) {
+            next = align_down(word, BLOCK_WORDS) + BLOCK_WORDS;
+            next = next < stop ? next : stop;
+            clear_block(clear, word, next);
+        }
+        protect_run(clear);
+        harvest_end(clear->core, clear->changed);
+    }
 }
 
 int kcore_log_clear(struct kcore *core, uint32_t slot, uint64_t first_page, uint64_t page_count,
                     const uint64_t *bitmap)
 {
     const struct memslot *found = NULL;
-    bool any = false;
     int rc;
 
     lock_take(&core->slots_lock);
@@ -235,12 +404,13 @@ int kcore_log_clear(struct kcore *core, uint32_t slot, uint64_t first_page, uint
         rc = -EINVAL;
     }
     if (rc == 0) {
+        struct clear clear = {
+            .core = core, .slot = found, .bitmap = bitmap, .first = first_page / WORD_PAGES};
+
         drain(core);
-        for (uint64_t i = 0; i < words_for(page_count); i++) {
-            any |= clear_word(core, found, first_page / WORD_PAGES + i, bitmap[i]);
-        }
-        if (any) {
-            core->arch_ops->tlb_flush(core->arch);
+        /* Acquire; pairs with the release in set_bit(). */
+        if (atomic_load_explicit(&found->log->is_dirty, memory_order_acquire)) {
+            clear_words(&clear, words_for(page_count));
         }
     }
     lock_drop(&core->slots_lock);

@@ -65,9 +65,16 @@ struct kcore_arch_ops {
     /* Bring the pages that vCPUs have logged but not reported (per-vCPU buffers) to kcore_mark_dirty().
      * vCPUs are held. Before a log is read, and before a logged slot changes. May be NULL. */
     void (*log_drain)(void *arch);
-    /* Make the next write of pages first_page + each set bit of @mask be seen. Flushed once, by
-     * tlb_flush below. */
+    /* Between these nobody marks a page, if vCPUs are held as well: no fault installs. */
+    void (*log_begin)(void *arch);
+    void (*log_end)(void *arch);
+    /* Make the next write of pages first_page + each set bit of @mask be seen. Between log_begin and log_end;
+     * flushed once, by tlb_flush below. */
     void (*log_protect)(void *arch, const struct memslot *slot, uint64_t first_page, uint64_t mask);
+    /* The same for the bits of @words, of which page 0 is @first_page; other pages of these words are clean, and
+     * may be protected, too. */
+    void (*log_protect_words)(void *arch, const struct memslot *slot, uint64_t first_page,
+                              const uint64_t *words, uint64_t word_count);
     /* After log_protect()s or unmap()s that changed something: wait until no vCPU goes through an old
      * translation. Costs nothing where nothing was changed since the last one. */
     void (*tlb_flush)(void *arch);

@@ -70,7 +70,8 @@ static void count_start(struct notifier *notifier, uint64_t first, uint64_t last
 
 struct unmapping {
     struct kcore *core;
-    bool any;
+    bool any;      /* an entry was taken away */
+    bool any_slot; /* a slot maps some of it */
 };
 
 static void unmap(void *opaque, const struct memslot *slot, struct gfn first, uint64_t page_count)
@@ -78,6 +79,7 @@ static void unmap(void *opaque, const struct memslot *slot, struct gfn first, ui
     struct unmapping *unmapping = opaque;
     struct kcore *core = unmapping->core;
 
+    unmapping->any_slot = true;
     if (core->arch_ops->unmap(core->arch, slot, first, page_count)) {
         unmapping->any = true;
     }
@@ -87,9 +89,9 @@ static void unmap(void *opaque, const struct memslot *slot, struct gfn first, ui
  * A slot that is created after the walk is found by faults that come after it, by the slots lock: they see
  * the count.
  */
-void notifier_start(struct kcore *core, struct hva hva, uint64_t size_bytes)
+bool notifier_start(struct kcore *core, struct hva hva, uint64_t size_bytes)
 {
-    struct unmapping unmapping = {core, false};
+    struct unmapping unmapping = {core, false, false};
 
     count_start(&core->notifier, hva.value, last_of(hva, size_bytes));
     lock_take(&core->slots_lock);
@@ -100,6 +102,7 @@ void notifier_start(struct kcore *core, struct hva hva, uint64_t size_bytes)
         core->arch_ops->tlb_flush(core->arch);
     }
     lock_drop(&core->slots_lock);
+    return unmapping.any_slot;
 }
 
 /* An end too many is the caller's mistake; it must not open what others have closed. */

@@ -67,8 +67,9 @@ static inline bool notifier_is_active(const struct notifier *notifier)
  * until the end. Starts may overlap each other; each has its end.
  * Context: any thread but a vCPU's in guest mode; takes the slots lock, so not from a follower; waits
  * for vCPUs to flush.
+ * Return: whether a slot maps some of it.
  */
-void notifier_start(struct kcore *core, struct hva hva, uint64_t size_bytes);
+bool notifier_start(struct kcore *core, struct hva hva, uint64_t size_bytes);
 void notifier_end(struct kcore *core, struct hva hva, uint64_t size_bytes);
 
 #endif

@@ -148,7 +148,9 @@ static void protect(struct kcore *core, const struct batch *batch)
         mask &= (UINT64_C(1) << rest) - 1;
     }
     if (mask != 0) {
+        core->arch_ops->log_begin(core->arch);
         core->arch_ops->log_protect(core->arch, slot, batch->first_page, mask);
+        core->arch_ops->log_end(core->arch);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "base/check.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 /* The gate's kick: under its lock, from the holder's thread. */
 static void ask_to_leave(void *opaque)
@@ -49,7 +50,7 @@ int kcore_vcpu_init(struct kcore_vcpu *vcpu, struct kcore *core, unsigned id, ui
     if (id >= KCORE_VCPU_IDS) {
         return -EINVAL;
     }
-    *vcpu = (struct kcore_vcpu){.core = core, .id = id, .requests = requests};
+    *vcpu = (struct kcore_vcpu){.core = core, .id = id, .requests = requests, .wake_fd = -1};
     lock_take(&core->slots_lock);
     rc = id_is_taken(core, id) ? -EEXIST : ring_init(&vcpu->ring, core->ring_entries);
     if (rc == 0) {
@@ -110,6 +111,15 @@ void kcore_vcpu_leave(struct kcore_vcpu *vcpu)
 
 void kcore_vcpu_request(struct kcore_vcpu *vcpu, unsigned request)
 {
-    /* Release: what the asker did before is seen by who acquires the request. */
-    __atomic_fetch_or(vcpu->requests, request, __ATOMIC_RELEASE);
+    /* Sequentially consistent, as the load, and the store and load of who goes to sleep (soft/sleep.c): either it sees
+     * the request, or is seen to sleep. What the asker did before is seen by who acquires the request. */
+    __atomic_fetch_or(vcpu->requests, request, __ATOMIC_SEQ_CST);
+    if (atomic_load(&vcpu->is_asleep)) {
+        const uint64_t once = 1;
+        int saved_errno = errno;
+
+        /* It fails only where the eventfd's count is full, which wakes as well. */
+        (void)!write(vcpu->wake_fd, &once, sizeof(once));
+        errno = saved_errno;
+    }
 }

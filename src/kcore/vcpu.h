@@ -15,6 +15,7 @@
 enum kcore_request {
     KCORE_REQUEST_LEAVE = 1u << 0, /* somebody holds the gate: leave guest mode, and come again */
     KCORE_REQUEST_KICK = 1u << 1,  /* the user wants the vCPU back */
+    KCORE_REQUEST_EVENT = 1u << 2, /* an interrupt chip has something for it */
 };
 
 struct kcore_vcpu {
@@ -25,6 +26,9 @@ struct kcore_vcpu {
     uint32_t *requests;
     struct gate_vcpu at_gate;
     bool in_guest; /* the vCPU's thread's own */
+    /* Written to by a request while the vCPU sleeps out of guest mode (soft/sleep.h); -1: it never does. */
+    int wake_fd;
+    atomic_bool is_asleep;
     struct ring ring;
     struct kcore_vcpu *next; /* under the VM's vcpus_lock */
 };

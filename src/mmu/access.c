@@ -86,11 +86,14 @@ enum settled mmu_access_end(struct mmu_vcpu *vcpu, enum gm_mmu_outcome outcome,
     return ENDED;
 }
 
-/* Has an earlier part come out as MMIO? Then KVM's emulator makes the access, for which all that is no
- * usable memory is MMIO; before, the processor's own fault on bad memory ends it. */
-static bool is_emulated(const struct access *access, const struct access_part *part)
+/* Has an earlier access of the instruction, or part of this one, come out as MMIO? Then KVM's emulator makes the
+ * access, for which all that is no usable memory is MMIO; before, the processor's own fault on bad memory ends it. */
+static bool is_emulated(const struct mmu_vcpu *vcpu, const struct access_part *part)
 {
-    return part == &access->parts[1] && access->parts[0].kind == PART_MMIO;
+    const struct access *access = &vcpu->access;
+
+    return vcpu->face.is_emulated ||
+           (part == &access->parts[1] && access->parts[0].kind == PART_MMIO);
 }
 
 /* The walk found no right: KVM's side. */
@@ -117,7 +120,7 @@ static enum settled handle_violation(struct mmu_vcpu *vcpu, struct access_part *
         vcpu->exit.attributes = fault.attributes;
         return mmu_access_end(vcpu, GM_MMU_DENIED, part);
     case FAULT_ERROR:
-        if (fault.error == -EFAULT && is_emulated(&vcpu->access, part)) {
+        if (fault.error == -EFAULT && is_emulated(vcpu, part)) {
             part->refused_generation = fault.generation;
             break;
         }
@@ -313,6 +316,21 @@ static bool wait_for_mmio(struct mmu_vcpu *vcpu, unsigned from)
     return false;
 }
 
+/* Other threads use the memory, too: it is read and written as they do it, if not as a whole. */
+static void copy_from_memory(uint8_t *to, const uint8_t *memory, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        to[i] = __atomic_load_n(&memory[i], __ATOMIC_RELAXED);
+    }
+}
+
+static void copy_to_memory(uint8_t *memory, const uint8_t *from, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        __atomic_store_n(&memory[i], from[i], __ATOMIC_RELEASE);
+    }
+}
+
 /* Copy between the access and those of its parts that are memory. */
 static void move_memory(struct access *access)
 {
@@ -323,9 +341,9 @@ static void move_memory(struct access *access)
             continue;
         }
         if (access->kind == GM_MMU_WRITE) {
-            memcpy(part->host, access->bytes + part->offset, part->size_bytes);
+            copy_to_memory(part->host, access->bytes + part->offset, part->size_bytes);
         } else {
-            memcpy(access->bytes + part->offset, part->host, part->size_bytes);
+            copy_from_memory(access->bytes + part->offset, part->host, part->size_bytes);
         }
     }
 }
@@ -366,6 +384,13 @@ static enum gm_mmu_outcome access_read(struct mmu_vcpu *vcpu)
 {
     struct access *access = &vcpu->access;
 
+    if (access->part_count == 1 && access->parts[0].kind != PART_MMIO &&
+        is_word(access->size_bytes)) {
+        uint64_t value = gm_mmu_host_load(access->parts[0].host, access->size_bytes);
+
+        memcpy(access->bytes, &value, sizeof(value));
+        return GM_MMU_OK;
+    }
     move_memory(access);
     if (mmu_access_has(access, PART_MMIO)) {
         guest_leave(vcpu);

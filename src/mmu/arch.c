@@ -61,17 +61,6 @@ static void slot_flush(void *arch, const struct memslot *slot)
     unmap_range(arch, range_of_slot(slot));
 }
 
-/*
- * Make the next write of each page be seen: by its dirty flag, or by the want of a right. A large leaf
- * loses both: the small ones that it is split into begin with neither.
- */
-static void take_writes(struct mmu_locked locked, struct range range)
-{
-    (void)take_flags(locked, range, locked.mmu->log_buffer ? EPT_DIRTY : EPT_WRITE,
-                     EPT_WRITE | EPT_DIRTY);
-    shadow_protect(locked, range);
-}
-
 /* Split all large leaves of a slot, as far as there is memory: writes split the rest. */
 static void split_slot(struct mmu *mmu, const struct memslot *slot)
 {
@@ -104,6 +93,7 @@ static void begin_log(struct mmu *mmu, const struct memslot *slot)
     }
     locked = mmu_lock(mmu);
     take_writes(locked, range_of_slot(slot));
+    shadow_protect(locked, range_of_slot(slot));
     finish(locked, &none);
 }
 
@@ -160,10 +150,21 @@ static void log_drain(void *arch)
     (void)arch;
 }
 
-static void log_protect(void *arch, const struct memslot *slot, uint64_t first_page, uint64_t mask)
+static void log_begin(void *arch)
 {
-    struct mmu *mmu = arch;
-    struct mmu_locked locked = mmu_lock(mmu);
+    (void)mmu_lock(arch);
+}
+
+static void log_end(void *arch)
+{
+    mmu_unlock((struct mmu_locked){arch});
+}
+
+/* Call @protect for each run of pages of a mask. */
+static void protect_runs(struct mmu_locked locked, const struct memslot *slot, uint64_t first_page,
+                         uint64_t mask,
+                         void (*protect)(struct mmu_locked locked, struct range range))
+{
     uint64_t base = slot->base.value + first_page;
 
     while (mask != 0) {
@@ -172,10 +173,35 @@ static void log_protect(void *arch, const struct memslot *slot, uint64_t first_p
         unsigned count = ~shifted == 0 ? 64 - first : (unsigned)__builtin_ctzll(~shifted);
         struct range range = {slot->space, base + first, base + first + count};
 
-        take_writes(locked, range);
+        protect(locked, range);
         mask = first + count == 64 ? 0 : mask >> (first + count) << (first + count);
     }
-    mmu_unlock(locked);
+}
+
+static void log_protect(void *arch, const struct memslot *slot, uint64_t first_page, uint64_t mask)
+{
+    struct mmu_locked locked = {arch};
+
+    protect_runs(locked, slot, first_page, mask, take_writes);
+    protect_runs(locked, slot, first_page, mask, shadow_protect);
+}
+
+/* EPT costs least when protected as a whole; shadow leaves are found frame by frame. */
+static void log_protect_words(void *arch, const struct memslot *slot, uint64_t first_page,
+                              const uint64_t *words, uint64_t word_count)
+{
+    struct mmu_locked locked = {arch};
+    uint64_t page_count = word_count * 64;
+    struct range range = {slot->space, slot->base.value + first_page, 0};
+
+    if (page_count > slot->page_count - first_page) {
+        page_count = slot->page_count - first_page;
+    }
+    range.end = range.first + page_count;
+    take_writes(locked, range);
+    for (uint64_t i = 0; i < word_count && locked.mmu->shadow.newest != NULL; i++) {
+        protect_runs(locked, slot, first_page + i * 64, words[i], shadow_protect);
+    }
 }
 
 static void tlb_flush(void *arch)
@@ -206,7 +232,10 @@ const struct kcore_arch_ops mmu_arch_ops = {
     .slot_commit = slot_commit,
     .generation_wrapped = generation_wrapped,
     .log_drain = log_drain,
+    .log_begin = log_begin,
+    .log_end = log_end,
     .log_protect = log_protect,
+    .log_protect_words = log_protect_words,
     .tlb_flush = tlb_flush,
     .unmap = unmap,
     .attributes_changed = attributes_changed,

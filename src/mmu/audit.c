@@ -8,6 +8,7 @@
  *   I-22  a leaf has no right that its slot, attributes, logging or tracking forbid
  *   I-23  no leaf is larger than allowed, but for those that were there when logging began
  *   I-24  an MMIO entry of the newest generation is where no slot is
+ *   I-33  a table's record knows the lines of its entries that have EPT_WRITE
  */
 #include "mmu/mmu.h"
 
@@ -30,7 +31,7 @@ static bool page_is_dirty(const struct memslot *slot, struct gfn gfn)
 {
     uint64_t page = memslot_page_of(slot, gfn);
 
-    return (atomic_load(&slot->log->words[page / 64]) >> page % 64 & 1) != 0;
+    return (dirtylog_word(slot->log, page / 64) >> page % 64 & 1) != 0;
 }
 
 /* Would a write through this entry go to no log? */
@@ -82,10 +83,13 @@ static void audit_entry(void *opaque, unsigned level, struct gfn first, const ui
 {
     struct audit *audit = opaque;
     const struct table *record = table_of(table);
+    const uint64_t *place = &table[level_index(level, first)];
 
     GM_ASSERT(record->level == level && record->space == audit->space &&
               atomic_load(&record->is_linked));
     GM_ASSERT(record->first.value == align_down(first.value, level_pages(level + 1)));
+    GM_ASSERT(!entry_is_present(*place) || (*place & EPT_WRITE) == 0 ||
+              table_may_be_writable(place));
     if (entry_is_table(level, entry)) {
         audit->tables++;
     } else if (entry_is_leaf(level, entry)) {

@@ -5,7 +5,8 @@
  * that is no leaf the address of the next table: both are below 2^47 here. An entry is one of
  *
  *   absent   no right is set: 0
- *   table    all three rights, leads to a table one level down
+ *   table    leads to a table one level down. All three rights; without EPT_WRITE nothing below it may be
+ *            written, whatever the leaves there say: they were write-protected together (take.h)
  *   leaf     at level 1, or LARGE at level 2 or 3
  *   MMIO     write and execute without read, which hardware calls a misconfiguration: no slot is here,
  *            as of the slots' generation that it holds. At level 1 only
@@ -16,6 +17,8 @@
 #define MMU_ENTRY_H
 
 #include "base/addr.h"
+
+#include <guestmem/mmu.h>
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -48,6 +51,19 @@
 _Static_assert(EPT_MMIO_LOW_SHIFT + EPT_MMIO_LOW_BITS == PAGE_SHIFT_4K, "below the address");
 _Static_assert(EPT_MMIO_HIGH_SHIFT + EPT_MMIO_BITS - EPT_MMIO_LOW_BITS == 63,
                "bit 63 is hardware's");
+
+/* The right that an access needs. */
+static inline uint64_t entry_right_of(enum gm_mmu_access access)
+{
+    switch (access) {
+    case GM_MMU_READ:
+        return EPT_READ;
+    case GM_MMU_WRITE:
+        return EPT_WRITE;
+    default:
+        return EPT_EXECUTE;
+    }
+}
 
 static inline unsigned level_shift(unsigned level)
 {

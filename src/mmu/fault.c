@@ -82,6 +82,7 @@ static enum fault_result look_up(struct mmu_vcpu *vcpu, struct fault *fault,
                           ? 1
                           : slot_leaf_level(vcpu->mmu, slot, fault->gfn);
     resolved->backing_level = slot_backing_level(slot);
+    resolved->host_kind = slot_host_kind(slot);
     resolved->slot_hva = slot->hva;
     resolved->slot_bytes = slot->page_count << PAGE_SHIFT_4K;
     return FAULT_FIXED;
@@ -91,8 +92,11 @@ static enum fault_result look_up(struct mmu_vcpu *vcpu, struct fault *fault,
  * Make the host's page present, and find out its size. A leaf is not larger than that page, so one
  * page's presence is the whole leaf's.
  */
-static int populate(struct mmu *mmu, const struct fault *fault, struct resolved *resolved)
+static int populate(struct mmu_vcpu *vcpu, const struct fault *fault, struct resolved *resolved)
 {
+    struct mmu *mmu = vcpu->mmu;
+    int rc;
+
     if (resolved->level > 1) {
         if (resolved->backing_level == 0) {
             resolved->backing_level =
@@ -101,27 +105,44 @@ static int populate(struct mmu *mmu, const struct fault *fault, struct resolved 
         resolved->level =
             resolved->level < resolved->backing_level ? resolved->level : resolved->backing_level;
     }
-    return host_populate(resolved->hva, PAGE_BYTES_4K, fault->access == GM_MMU_WRITE);
+    if (ahead_has(vcpu, fault, resolved)) {
+        return 0;
+    }
+    rc = host_populate(resolved->hva, PAGE_BYTES_4K, fault->access == GM_MMU_WRITE);
+    if (rc == 0) {
+        ahead_go(vcpu, fault, resolved);
+    }
+    return rc;
 }
 
-/* The leaf's rights. As an installer, in a read section. */
-static uint64_t leaf_rights(const struct fault *fault, const struct resolved *resolved,
-                            uint64_t attributes)
+uint64_t fault_leaf(const struct mmu *mmu, const struct resolved *resolved, uint64_t write)
 {
-    uint64_t rights = 0;
+    uint64_t rights = write;
 
-    rights |= (attributes & ATTRIBUTE_NO_READ) == 0 ? EPT_READ : 0;
-    rights |= (attributes & ATTRIBUTE_NO_EXECUTE) == 0 ? EPT_EXECUTE : 0;
-    if (fault->access == GM_MMU_WRITE) {
-        rights |= slot_is_tracked(resolved->slot, fault->gfn) ? EPT_TRACKED : EPT_WRITE;
-    }
-    return rights;
+    rights |= (resolved->attributes & ATTRIBUTE_NO_READ) == 0 ? EPT_READ : 0;
+    rights |= (resolved->attributes & ATTRIBUTE_NO_EXECUTE) == 0 ? EPT_EXECUTE : 0;
+    return resolved->hva.value | rights | EPT_IGNORE_PAT |
+           (uint64_t)mmu->memory_type << EPT_TYPE_SHIFT;
+}
+
+unsigned fault_leaf_level(struct mmu *mmu, const struct fault *fault,
+                          const struct resolved *resolved)
+{
+    unsigned allowed = resolved->level > 1 ? slot_leaf_level(mmu, resolved->slot, fault->gfn) : 1;
+
+    return resolved->level < allowed ? resolved->level : allowed;
 }
 
 void fault_note_backing(const struct mmu *mmu, const struct resolved *resolved)
 {
-    if (resolved->backing_level != 0 && !notifier_is_active(&mmu->core->notifier)) {
+    if (notifier_is_active(&mmu->core->notifier)) {
+        return;
+    }
+    if (resolved->backing_level != 0) {
         slot_remember_backing(resolved->slot, resolved->backing_level);
+    }
+    if (resolved->host_kind != HOST_KIND_UNKNOWN) {
+        slot_remember_host_kind(resolved->slot, resolved->host_kind);
     }
 }
 
@@ -130,21 +151,18 @@ static enum install_result install_page(struct mmu_vcpu *vcpu, struct fault *fau
 {
     struct mmu *mmu = vcpu->mmu;
     const struct memslot *slot = resolved->slot;
-    uint64_t rights = leaf_rights(fault, resolved, resolved->attributes);
-    struct leaf leaf = {.gfn = fault->gfn, .level = resolved->level};
+    struct leaf leaf = {.gfn = fault->gfn, .level = fault_leaf_level(mmu, fault, resolved)};
     enum install_result result;
+    uint64_t write = 0;
 
-    if (leaf.level > 1) {
-        unsigned allowed = slot_leaf_level(mmu, slot, fault->gfn);
-
-        leaf.level = leaf.level < allowed ? leaf.level : allowed;
+    if (fault->access == GM_MMU_WRITE) {
+        write = slot_is_tracked(slot, fault->gfn) ? EPT_TRACKED : EPT_WRITE;
     }
     fault_note_backing(mmu, resolved);
-    leaf.entry = resolved->hva.value | rights | EPT_IGNORE_PAT |
-                 (uint64_t)mmu->memory_type << EPT_TYPE_SHIFT;
+    leaf.entry = fault_leaf(mmu, resolved, write);
     fault->level = leaf.level;
     result = install_leaf(vcpu, &leaf);
-    if (result != INSTALL_NEEDS_TABLE && (rights & EPT_WRITE) != 0 && !mmu->log_buffer &&
+    if (result != INSTALL_NEEDS_TABLE && write == EPT_WRITE && !mmu->log_buffer &&
         (slot->flags & MEMSLOT_LOG) != 0) {
         guest_mark_written(vcpu, slot, fault->gfn);
     }
@@ -229,7 +247,7 @@ enum fault_result fault_resolve(struct mmu_vcpu *vcpu, struct fault *fault,
     result = look_up(vcpu, fault, resolved);
     rcu_leave();
     if (result == FAULT_FIXED && resolved->slot != NULL) {
-        int rc = populate(vcpu->mmu, fault, resolved);
+        int rc = populate(vcpu, fault, resolved);
 
         result = rc == 0 ? FAULT_FIXED : judge_error(vcpu, fault, resolved, rc);
     }

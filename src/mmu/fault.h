@@ -5,6 +5,7 @@
 #ifndef MMU_FAULT_H
 #define MMU_FAULT_H
 
+#include "mmu/host.h"
 #include "mmu/mmu.h"
 
 enum fault_result {
@@ -35,7 +36,8 @@ struct resolved {
     struct hva hva;         /* of the 4 KiB page */
     unsigned level;         /* of the leaf, at most */
     unsigned backing_level; /* what the host's pages allow; 0: not asked for yet */
-    struct hva slot_hva;    /* to ask for it: of all of the slot */
+    enum host_kind host_kind;
+    struct hva slot_hva; /* to ask for these: of all of the slot */
     uint64_t slot_bytes;
 };
 
@@ -49,6 +51,14 @@ enum fault_result fault_resolve(struct mmu_vcpu *vcpu, struct fault *fault,
 /* Has anything changed that it looked at? As an installer, or under mmu's lock; in a read section. */
 bool fault_is_stale(const struct mmu_vcpu *vcpu, const struct fault *fault,
                     const struct resolved *resolved);
+
+/*
+ * The leaf for the fault's page, as if at level 1, with @write, the right to write in one of its forms, beside what
+ * attributes leave of the others; and how large it may be now. Context as above.
+ */
+uint64_t fault_leaf(const struct mmu *mmu, const struct resolved *resolved, uint64_t write);
+unsigned fault_leaf_level(struct mmu *mmu, const struct fault *fault,
+                          const struct resolved *resolved);
 
 /* Keep what it found of the host's pages with the slot. Context as above. */
 void fault_note_backing(const struct mmu *mmu, const struct resolved *resolved);

@@ -84,12 +84,18 @@ void guest_leave(struct mmu_vcpu *vcpu)
     kcore_vcpu_leave(&vcpu->base);
 }
 
+bool guest_take_requests(struct mmu_vcpu *vcpu)
+{
+    const uint32_t which = KCORE_REQUEST_KICK | KCORE_REQUEST_EVENT;
+    uint32_t requests = __atomic_fetch_and(&vcpu->face.requests, ~which, __ATOMIC_SEQ_CST) & which;
+
+    vcpu->taken |= requests;
+    return requests != 0;
+}
+
 enum gm_mmu_outcome guest_reason_to_stay(struct mmu_vcpu *vcpu)
 {
-    uint32_t requests =
-        __atomic_fetch_and(&vcpu->face.requests, ~(uint32_t)KCORE_REQUEST_KICK, __ATOMIC_ACQ_REL);
-
-    if ((requests & KCORE_REQUEST_KICK) != 0) {
+    if (guest_take_requests(vcpu)) {
         return GM_MMU_KICKED;
     }
     if (ring_is_soft_full(&vcpu->base.ring)) {

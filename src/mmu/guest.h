@@ -17,6 +17,9 @@ bool guest_enter_again(struct mmu_vcpu *vcpu);
  * stays for the next boundary. */
 void guest_enter(struct mmu_vcpu *vcpu);
 
+/* Move what the vCPU is asked for, kicks and events, to vcpu->taken. Return: was there anything? */
+bool guest_take_requests(struct mmu_vcpu *vcpu);
+
 /* Why a vCPU may not go in now: a kick, which is taken, or a full ring; GM_MMU_OK: it may. */
 enum gm_mmu_outcome guest_reason_to_stay(struct mmu_vcpu *vcpu);
 

@@ -1,13 +1,12 @@
 /* mmu/host.c - the host's memory behind a slot. */
 #include "mmu/host.h"
 
+#include "base/lines.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -36,45 +35,6 @@ int host_populate(struct hva hva, uint64_t size_bytes, bool for_writing)
     /* ENOMEM is "not mapped"; no memory for the kernel itself ends as EFAULT, too. EINVAL is a
      * mapping without the right. */
     return rc == 0 || rc == -EHWPOISON ? rc : -EFAULT;
-}
-
-/* Reading a text in lines, from a descriptor, through memory on the stack. */
-struct text {
-    int fd;
-    size_t used;
-    size_t filled;
-    char buffer[2048];
-};
-
-/* The next line without its end; a longer one is cut. False at the end. */
-static bool next_line(struct text *text, char *line, size_t size)
-{
-    size_t length = 0;
-
-    for (;;) {
-        char c;
-
-        if (text->used == text->filled) {
-            ssize_t got = read(text->fd, text->buffer, sizeof(text->buffer));
-
-            if (got == -1 && errno == EINTR) {
-                continue;
-            }
-            if (got <= 0) {
-                return false;
-            }
-            text->used = 0;
-            text->filled = (size_t)got;
-        }
-        c = text->buffer[text->used++];
-        if (c == '\n') {
-            line[length] = '\0';
-            return true;
-        }
-        if (length < size - 1) {
-            line[length++] = c;
-        }
-    }
 }
 
 /* What the mappings of a range have in common. */
@@ -133,16 +93,71 @@ uint64_t host_page_bytes(struct hva hva, uint64_t size_bytes)
         .end = hva.value + size_bytes,
         .page_kib = HUGE_PAGE_MAX_KIB,
     };
-    int saved_errno = errno;
-    struct text text = {.fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC)};
+    struct lines lines;
     char line[256];
 
-    if (text.fd != -1) {
-        while (next_line(&text, line, sizeof(line)) && take_line(&backing, line)) {
-        }
-        close(text.fd);
+    lines_open(&lines, "/proc/self/smaps");
+    while (lines_next(&lines, line, sizeof(line)) && take_line(&backing, line)) {
     }
-    errno = saved_errno;
+    lines_close(&lines);
     return backing.next < backing.end || backing.page_kib < 4 ? PAGE_BYTES_4K
                                                               : backing.page_kib << 10;
+}
+
+unsigned host_present_pages(struct hva hva, unsigned page_count)
+{
+    unsigned char present[HOST_PRESENT_MAX];
+    int saved_errno = errno;
+    unsigned count = 0;
+
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the address may be anyone's
+    if (mincore((void *)(uintptr_t)hva.value, (size_t)page_count << PAGE_SHIFT_4K, present) == 0) {
+        while (count < page_count && (present[count] & 1) != 0) {
+            count++;
+        }
+    }
+    errno = saved_errno;
+    return count;
+}
+
+/* A line of /proc/self/maps: "start-end rw-s offset device inode path". */
+static bool is_of_shared_memory(const char *line)
+{
+    static const char *const paths[] = {"/memfd:", "/dev/shm/", "/dev/zero (deleted)"};
+    const char *rights = strchr(line, ' ');
+    const char *path = strchr(line, '/');
+
+    if (rights == NULL || path == NULL || strncmp(rights, " rw", 3) != 0 || rights[4] != 's') {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (strncmp(path, paths[i], strlen(paths[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool host_is_shared_memory(struct hva hva, uint64_t size_bytes)
+{
+    uint64_t next = hva.value; /* the range is such memory up to here */
+    uint64_t range_end = hva.value + size_bytes;
+    struct lines lines;
+    char line[256];
+
+    lines_open(&lines, "/proc/self/maps");
+    while (next < range_end && lines_next(&lines, line, sizeof(line))) {
+        uint64_t start;
+        uint64_t end;
+
+        if (!is_mapping(line, &start, &end) || end <= next) {
+            continue;
+        }
+        if (start > next || !is_of_shared_memory(line)) {
+            break;
+        }
+        next = end;
+    }
+    lines_close(&lines);
+    return next >= range_end;
 }

@@ -3,6 +3,29 @@
  *
  * Each step is one compare-and-swap; where it fails, another installer or a processor's flag was
  * faster, and the entry is read again. A table is filled before it is linked.
+ *
+ * A table whose own entry lacks EPT_WRITE is write-protected as a whole (take_writes()). The first write below it
+ * hands that on to its entries: the one case in which installers take a right. Line by line: the entries' right,
+ * then the line's bit of table.writable; then the entries are looked at again. When no bit is left from before, the table's
+ * own entry gets the right. Who installs a right sets the bit after it.
+ *
+ * | # | A hands on                 | B hands on, or installs     | outcome                                      |
+ * | - | -------------------------- | --------------------------- | -------------------------------------------- |
+ * | 1 | takes a leaf's right       |                             |                                              |
+ * |   |                            | gives it again, sets the bit|                                              |
+ * |   | takes the bit; looks again |                             | Sees the right, and sets the bit.            |
+ * | 2 | takes a leaf's right       | gives it again              |                                              |
+ * |   | takes the bit              |                             |                                              |
+ * |   |                            | sets the bit                | The bit stays.                               |
+ * | 3 |                            | gives the right             |                                              |
+ * |   | takes it                   | sets the bit                | B's processor faults again.                  |
+ * | 4 | finds no bit left          | has taken the last bit, and |                                              |
+ * |   | gives the table's entry    | so the rights before it     | All that takers left was protected by then.  |
+ * |   | its right                  |                             |                                              |
+ * | 5 | has given the table's      | takes a leaf's right that   |                                              |
+ * |   | entry its right            | came since                  | As 3. The page was marked: nothing is lost.  |
+ *
+ * Takers, of whose work this is the rest, are out meanwhile.
  */
 #include "mmu/install.h"
 
@@ -25,6 +48,52 @@ void split_into(uint64_t *entries, uint64_t leaf, unsigned level)
     for (unsigned i = 0; i < EPT_ENTRIES; i++) {
         entries[i] = child + i * level_bytes(level - 1);
     }
+    atomic_store_explicit(&table_of(entries)->writable, (leaf & EPT_WRITE) != 0 ? UINT64_MAX : 0,
+                          memory_order_relaxed);
+}
+
+static bool line_is_writable(uint64_t *entries)
+{
+    uint64_t any = 0;
+
+    for (unsigned i = 0; i < TABLE_LINE_ENTRIES; i++) {
+        uint64_t value = entry_load(&entries[i]);
+
+        any |= entry_is_present(value) ? value : 0;
+    }
+    return (any & EPT_WRITE) != 0;
+}
+
+static void protect_line(const struct mmu *mmu, uint64_t *entries, unsigned level)
+{
+    for (unsigned i = 0; i < TABLE_LINE_ENTRIES; i++) {
+        uint64_t value = entry_load(&entries[i]);
+
+        if (entry_is_present(value) && (value & EPT_WRITE) != 0) {
+            __atomic_fetch_and(&entries[i], ~mmu_write_flags(mmu, level, value), __ATOMIC_ACQ_REL);
+        }
+    }
+}
+
+/* The table that an entry of @level leads to is write-protected as a whole: protect its entries instead. */
+static void hand_protection_on(const struct mmu *mmu, uint64_t *entry, unsigned level)
+{
+    uint64_t *table = entry_table(entry_load(entry));
+    atomic_ullong *writable = &table_of(table)->writable;
+    unsigned long long lines = atomic_load_explicit(writable, memory_order_acquire);
+
+    for (; lines != 0; lines &= lines - 1) {
+        unsigned line = (unsigned)__builtin_ctzll(lines);
+        uint64_t *entries = &table[line * TABLE_LINE_ENTRIES];
+
+        protect_line(mmu, entries, level - 1);
+        atomic_fetch_and_explicit(writable, ~(1ull << line), memory_order_acq_rel);
+        if (line_is_writable(entries)) {
+            table_note_writable(entries);
+        }
+    }
+    __atomic_fetch_or(entry, EPT_WRITE, __ATOMIC_ACQ_REL);
+    table_note_writable(entry);
 }
 
 /* Put a new table where *seen is: nothing, MMIO, or a large leaf, which it then maps in parts. */
@@ -47,6 +116,7 @@ static bool link_table(struct mmu_vcpu *vcpu, uint64_t *entry, uint64_t *seen, u
         return false;
     }
     *seen = entry_to_table(table);
+    table_note_writable(entry);
     if (is_split) {
         count_up(&vcpu->counts.leaves[level], -1ull);
         count_up(&vcpu->counts.leaves[level - 1], EPT_ENTRIES);
@@ -55,8 +125,12 @@ static bool link_table(struct mmu_vcpu *vcpu, uint64_t *entry, uint64_t *seen, u
     return true;
 }
 
-/* The entry of @gfn at @level, or above it where a large leaf that may stay is met; NULL: no table page. */
-static uint64_t *reach(struct mmu_vcpu *vcpu, struct gfn gfn, unsigned goal, unsigned *level)
+/*
+ * The entry of @gfn at @level, or above it where a large leaf that may stay is met; NULL: no table page.
+ * @for_writing: with nothing above it that forbids to write.
+ */
+static uint64_t *reach(struct mmu_vcpu *vcpu, struct gfn gfn, unsigned goal, bool for_writing,
+                       unsigned *level)
 {
     uint64_t *table = tree_root(vcpu);
 
@@ -75,6 +149,9 @@ static uint64_t *reach(struct mmu_vcpu *vcpu, struct gfn gfn, unsigned goal, uns
         if (failed) {
             return NULL;
         }
+        if (for_writing && (seen & EPT_WRITE) == 0) {
+            hand_protection_on(vcpu->mmu, entry, *level);
+        }
         /* Below the goal only where a table is there already: smaller leaves do as well. */
         table = entry_table(seen);
         goal = goal < *level ? goal : *level - 1;
@@ -85,7 +162,7 @@ static uint64_t *reach(struct mmu_vcpu *vcpu, struct gfn gfn, unsigned goal, uns
 enum install_result install_leaf(struct mmu_vcpu *vcpu, const struct leaf *leaf)
 {
     unsigned level;
-    uint64_t *entry = reach(vcpu, leaf->gfn, leaf->level, &level);
+    uint64_t *entry = reach(vcpu, leaf->gfn, leaf->level, (leaf->entry & EPT_WRITE) != 0, &level);
     uint64_t seen;
     uint64_t wanted;
 
@@ -110,6 +187,9 @@ enum install_result install_leaf(struct mmu_vcpu *vcpu, const struct leaf *leaf)
             return INSTALL_SPURIOUS;
         }
         if (entry_replace(entry, &seen, next)) {
+            if ((next & EPT_WRITE) != 0) {
+                table_note_writable(entry);
+            }
             count_up(&vcpu->counts.leaves[level], is_present ? 0 : 1);
             return INSTALL_DONE;
         }
@@ -119,7 +199,7 @@ enum install_result install_leaf(struct mmu_vcpu *vcpu, const struct leaf *leaf)
 enum install_result install_mmio(struct mmu_vcpu *vcpu, struct gfn gfn, uint64_t generation)
 {
     unsigned level;
-    uint64_t *entry = reach(vcpu, gfn, 1, &level);
+    uint64_t *entry = reach(vcpu, gfn, 1, false, &level);
     uint64_t seen;
 
     if (entry == NULL) {

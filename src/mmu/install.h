@@ -30,7 +30,8 @@ enum install_result install_leaf(struct mmu_vcpu *vcpu, const struct leaf *leaf)
 enum install_result install_mmio(struct mmu_vcpu *vcpu, struct gfn gfn, uint64_t generation);
 
 /*
- * The entries of a table that maps what a large leaf of @level does.
+ * The entries of a table that maps what a large leaf of @level does. The table's entry has all rights: if it
+ * comes to where a leaf with EPT_WRITE was, all of its own have that, too.
  * Context: @entries is not linked yet.
  */
 void split_into(uint64_t *entries, uint64_t leaf, unsigned level);

@@ -24,6 +24,7 @@ struct tracking {
 struct slot_pages {
     /* Level that the host's pages allow; 0: not looked up yet. Relaxed: all find the same. */
     atomic_uint backing_level;
+    atomic_uint host_kind; /* enum host_kind; likewise */
     /* Release; pairs with the acquire in group_of(). Freed with the slot. */
     _Atomic(struct tracking *) tracking;
     struct rmap *rmap; /* made when a shadow leaf first maps a frame of the slot */
@@ -119,9 +120,26 @@ void slot_remember_backing(const struct memslot *slot, unsigned level)
     }
 }
 
+enum host_kind slot_host_kind(const struct memslot *slot)
+{
+    const struct slot_pages *pages = slot->arch;
+
+    return (enum host_kind)atomic_load_explicit(&pages->host_kind, memory_order_relaxed);
+}
+
+void slot_remember_host_kind(const struct memslot *slot, enum host_kind kind)
+{
+    struct slot_pages *pages = slot->arch;
+
+    if (kind != slot_host_kind(slot)) {
+        atomic_store_explicit(&pages->host_kind, (unsigned)kind, memory_order_relaxed);
+    }
+}
+
 void slot_forget_backing(const struct memslot *slot)
 {
     slot_remember_backing(slot, 0);
+    slot_remember_host_kind(slot, HOST_KIND_UNKNOWN);
 }
 
 bool slot_could_have_large(const struct memslot *slot)

@@ -12,6 +12,7 @@
 #ifndef MMU_LARGE_H
 #define MMU_LARGE_H
 
+#include "mmu/host.h"
 #include "mmu/mmu.h"
 
 struct slot_pages;
@@ -34,6 +35,10 @@ unsigned slot_leaf_level(struct mmu *mmu, const struct memslot *slot, struct gfn
  * be behind the slot.
  */
 unsigned slot_backing_level(const struct memslot *slot);
+/* Of what kind the slot's memory is, for ahead.h; HOST_KIND_UNKNOWN until it is remembered. Forgotten with the
+ * backing. */
+enum host_kind slot_host_kind(const struct memslot *slot);
+void slot_remember_host_kind(const struct memslot *slot, enum host_kind kind);
 unsigned slot_ask_backing(struct mmu *mmu, struct hva hva, uint64_t size_bytes);
 void slot_remember_backing(const struct memslot *slot, unsigned level);
 void slot_forget_backing(const struct memslot *slot);

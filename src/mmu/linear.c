@@ -183,25 +183,18 @@ unsigned linear_access_flags(enum gm_mmu_access kind, enum gm_mmu_view view)
     return flags;
 }
 
-/* What a view may do with a page, as EPT_ rights: for its TLB entry. Writes only once the page is dirty. */
-static unsigned rights_of_view(const struct paging *paging, const struct guestwalk *walk,
-                               enum gm_mmu_view view)
+unsigned linear_rights(const struct paging *paging, enum gm_mmu_view view, unsigned rights,
+                       unsigned key)
 {
-    unsigned rights = 0;
+    static const enum gm_mmu_access kinds[] = {GM_MMU_READ, GM_MMU_WRITE, GM_MMU_FETCH};
+    unsigned allowed = 0;
 
-    if (paging_refusal(paging, linear_access_flags(GM_MMU_READ, view), walk->rights, walk->key) ==
-        0) {
-        rights |= EPT_READ;
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (paging_refusal(paging, linear_access_flags(kinds[i], view), rights, key) == 0) {
+            allowed |= (unsigned)entry_right_of(kinds[i]);
+        }
     }
-    if (paging_refusal(paging, linear_access_flags(GM_MMU_FETCH, view), walk->rights, walk->key) ==
-        0) {
-        rights |= EPT_EXECUTE;
-    }
-    if (walk->is_dirty && paging_refusal(paging, linear_access_flags(GM_MMU_WRITE, view),
-                                         walk->rights, walk->key) == 0) {
-        rights |= EPT_WRITE;
-    }
-    return rights;
+    return allowed;
 }
 
 enum settled linear_walk(struct mmu_vcpu *vcpu, struct access_part *part, struct guestwalk *walk)
@@ -222,6 +215,10 @@ enum settled linear_walk(struct mmu_vcpu *vcpu, struct access_part *part, struct
         gm_mmu_invlpg(&vcpu->face, part->linear);
         return mmu_access_end(vcpu, GM_MMU_PAGE_FAULT, part);
     case GUESTWALK_STOP:
+        if (view.settled == ENDED && vcpu->exit.outcome == GM_MMU_TABLE_LOST) {
+            vcpu->exit.linear = part->linear;
+            vcpu->exit.error_code = vcpu->linear.paging->errors[request.access];
+        }
         return view.settled;
     }
     return SETTLED;
@@ -238,7 +235,10 @@ enum settled linear_translate(struct mmu_vcpu *vcpu, struct access_part *part, u
     }
     settled = linear_walk(vcpu, part, &walk);
     if (settled == SETTLED) {
-        *rights = rights_of_view(paging, &walk, vcpu->access.view);
+        *rights = linear_rights(paging, vcpu->access.view, walk.rights, walk.key);
+        if (!walk.is_dirty) {
+            *rights &= ~(unsigned)EPT_WRITE; /* the next write walks, and sets the flag */
+        }
         if (walk.page_shift > PAGE_SHIFT_4K) {
             tlb_note_large(vcpu, part->linear, walk.page_shift);
         }
@@ -246,12 +246,17 @@ enum settled linear_translate(struct mmu_vcpu *vcpu, struct access_part *part, u
     return settled;
 }
 
-/* PAE: the four entries that CR3 leads to. Not GM_MMU_OK: guest mode has been left. */
-static enum gm_mmu_outcome load_pdptes(struct mmu_vcpu *vcpu, struct paging *paging, uint64_t cr3)
+/* PAE: the four entries that CR3 leads to, or others. Not GM_MMU_OK: guest mode has been left. */
+static enum gm_mmu_outcome load_pdptes(struct mmu_vcpu *vcpu, struct paging *paging,
+                                       const struct gm_mmu_paging *registers)
 {
+    uint64_t cr3 = registers->cr3;
     const struct access_part nowhere = {.linear = cr3, .gpa = cr3 & CR3_PAE_TABLE};
 
-    for (unsigned i = 0; i < 4; i++) {
+    if (registers->pdptes != NULL) {
+        memcpy(paging->pdptes, registers->pdptes, sizeof(paging->pdptes));
+    }
+    for (unsigned i = 0; i < 4 && registers->pdptes == NULL; i++) {
         uint64_t gpa = (cr3 & CR3_PAE_TABLE) + i * sizeof(paging->pdptes[0]);
         enum gm_mmu_outcome outcome = gm_mmu_load(&vcpu->face, gpa, 8, &paging->pdptes[i]);
 
@@ -341,6 +346,7 @@ static void put_in_force(struct mmu_vcpu *vcpu, enum paging_mode mode,
     }
     linear->mode = mode;
     linear->modes[mode].registers = *registers;
+    linear->modes[mode].registers.pdptes = NULL;
     linear->paging = &linear->modes[mode].paging;
     is_kept = switch_context(linear, registers->cr3 & ~CR3_KEEP);
     if (!may_keep && has_pcids) {
@@ -371,7 +377,7 @@ enum gm_mmu_outcome gm_mmu_set_paging(struct gm_mmu *mmu, const struct gm_mmu_pa
         paging_compute(&next, &state);
     }
     if (mode == PAGING_PAE) {
-        enum gm_mmu_outcome outcome = load_pdptes(vcpu, &next, registers->cr3);
+        enum gm_mmu_outcome outcome = load_pdptes(vcpu, &next, registers);
 
         if (outcome != GM_MMU_OK) {
             return outcome;
@@ -399,6 +405,18 @@ void gm_mmu_get_paging(struct gm_mmu *mmu, struct gm_mmu_paging *paging)
     const struct linear *linear = &mmu_vcpu_of(mmu)->linear;
 
     *paging = linear->modes[linear->mode].registers;
+}
+
+bool gm_mmu_get_pdptes(struct gm_mmu *mmu, uint64_t pdptes[4])
+{
+    const struct paging *paging = mmu_vcpu_of(mmu)->linear.paging;
+    bool is_pae = paging->mode == PAGING_PAE;
+
+    memset(pdptes, 0, PAGING_PDPTE_COUNT * sizeof(pdptes[0]));
+    if (is_pae) {
+        memcpy(pdptes, paging->pdptes, sizeof(paging->pdptes));
+    }
+    return is_pae;
 }
 
 void gm_mmu_invlpg(struct gm_mmu *mmu, uint64_t linear)

@@ -76,6 +76,10 @@ enum settled linear_walk(struct mmu_vcpu *vcpu, struct access_part *part, struct
 /* The same for any address. *rights: EPT_*, that the guest's tables give the access's view. */
 enum settled linear_translate(struct mmu_vcpu *vcpu, struct access_part *part, unsigned *rights);
 
+/* What a view may do with a page of the guest's: EPT_ rights. @rights: PAGING_RIGHT_*, with its key. */
+unsigned linear_rights(const struct paging *paging, enum gm_mmu_view view, unsigned rights,
+                       unsigned key);
+
 /* An access of a view, as PAGING_ flags. */
 unsigned linear_access_flags(enum gm_mmu_access kind, enum gm_mmu_view view);
 

@@ -51,7 +51,7 @@ int mmu_init(struct mmu *mmu, struct kcore *core, const struct mmu_options *opti
     if (rc != 0) {
         goto out_gate;
     }
-    rc = tables_init(&mmu->tables, &mmu->allocator);
+    rc = tables_init(&mmu->tables, &mmu->allocator, MMU_PAGES_DEFAULT);
     if (rc != 0) {
         goto out_log;
     }

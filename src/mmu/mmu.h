@@ -27,6 +27,7 @@
 #include "base/lock.h"
 #include "kcore/kcore.h"
 #include "kcore/vcpu.h"
+#include "mmu/ahead.h"
 #include "mmu/entry.h"
 #include "mmu/flush.h"
 #include "mmu/linear.h"
@@ -153,6 +154,7 @@ struct mmu_vcpu {
     struct mmu *mmu;
     struct gate_vcpu installer;
     struct tables_cache cache; /* table pages for its faults */
+    struct ahead ahead;        /* host pages that its faults need not make present */
     unsigned space;
     /* Loaded when guest mode begins; they hold until it ends. */
     uint64_t *root;
@@ -169,6 +171,8 @@ struct mmu_vcpu {
     uint64_t *log_buffer; /* MMU_LOG_ENTRIES frames; NULL: writes are noticed by protection */
     struct access access; /* the one under way; gm_mmu_resume() goes on with it */
     struct gm_mmu_exit exit;
+    unsigned
+        taken; /* enum kcore_request: why it came out with GM_MMU_KICKED, until somebody clears them */
     struct mmu_counts counts;
     bool counts_are_summed; /* in the VM's, as the vCPU ends; under the lock */
 };
@@ -208,6 +212,21 @@ static inline uint64_t mmu_generation(const struct mmu *mmu)
     return mmu_newest_generation(mmu) % (UINT64_C(1) << mmu->core->generation_bits);
 }
 
+/*
+ * The flags without which an entry's next write is seen: by its dirty flag, or by the want of a right. A large
+ * leaf loses both: the small ones that it is split into begin with neither.
+ */
+static inline uint64_t mmu_write_flags(const struct mmu *mmu, unsigned level, uint64_t entry)
+{
+    if (entry_is_table(level, entry)) {
+        return EPT_WRITE;
+    }
+    if (level > 1) {
+        return EPT_WRITE | EPT_DIRTY;
+    }
+    return mmu->log_buffer ? EPT_DIRTY : EPT_WRITE;
+}
+
 #define MMU_LOG_ENTRIES 512u
 
 extern const struct kcore_arch_ops mmu_arch_ops; /* their `arch` is the struct mmu */
@@ -239,6 +258,8 @@ void mmu_zap_all(struct mmu *mmu);
 
 /* KVM_SET_NR_MMU_PAGES: at least MMU_PAGES_MIN (-EINVAL). More in use than that are reclaimed now. */
 #define MMU_PAGES_MIN 64u
+/* Until it is set: 1 GiB of tables, which map 512 GiB by 4 KiB leaves. More is taken back and faulted in anew. */
+#define MMU_PAGES_DEFAULT (1u << 18)
 int mmu_set_page_limit(struct mmu *mmu, uint64_t page_count);
 
 /* Of the VM and all vCPUs. Takes the lock. */
@@ -257,7 +278,8 @@ void mmu_unlock(struct mmu_locked locked);
 
 /*
  * For tests and dumps: each present or special entry of a space's tree, parents before children, by
- * address. Context: the slots lock, and vCPUs held.
+ * address. A leaf's is without the rights that the tables above it do not give.
+ * Context: the slots lock, and vCPUs held.
  */
 typedef void mmu_visit_fn(void *opaque, unsigned level, struct gfn first, const uint64_t *table,
                           uint64_t entry);

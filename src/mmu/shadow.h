@@ -81,7 +81,7 @@ struct shadow_format {
 struct shadow {
     bool is_on; /* set as the VM is made */
     struct shadow_page *buckets[SHADOW_BUCKETS];
-    struct shadow_page *newest; /* of all that can be found; by their last use in a fault */
+    struct shadow_page *newest; /* of all that can be found; by when they were last looked up */
     struct shadow_page *oldest;
     struct shadow_page *invalid; /* zapped, but roots of vCPUs still */
     struct shadow_format formats[SHADOW_FORMATS_MAX];

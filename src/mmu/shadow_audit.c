@@ -43,11 +43,6 @@ static uint64_t length_of(const struct entry_list *list)
     return length;
 }
 
-static bool is_unsync_below(const struct shadow_page *page)
-{
-    return page->is_unsync || page->unsync_child_count != 0;
-}
-
 /* I-26, I-28. */
 static void audit_link(struct shadow_audit *audit, const struct shadow_page *page, unsigned index)
 {
@@ -138,7 +133,7 @@ static void audit_unsync(const struct shadow_page *page)
         const struct shadow_page *child = shadow_child(page, index);
         bool is_set = (page->unsync_children[index / 64] >> index % 64 & 1) != 0;
 
-        GM_ASSERT(is_set == (child != NULL && is_unsync_below(child)));
+        GM_ASSERT(is_set == (child != NULL && shadow_has_unsync(child)));
         bits += is_set ? 1 : 0;
     }
     GM_ASSERT(bits == page->unsync_child_count);

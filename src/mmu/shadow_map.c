@@ -78,8 +78,7 @@ static enum shadow_map_result go_down(struct map *map, struct gfn gfn,
     struct shadow_page *child = shadow_child(map->page, index);
     enum shadow_get got;
 
-    if (child != NULL && child->gfn.value == gfn.value &&
-        memcmp(&child->role, role, sizeof(*role)) == 0) {
+    if (child != NULL && shadow_page_is(child, gfn, role)) {
         child->write_count = 0;
         map->page = child;
         return SHADOW_MAP_DONE;
@@ -171,14 +170,9 @@ static bool may_write(const struct map *map)
 static uint64_t leaf_for(const struct map *map)
 {
     const struct shadow_request *request = map->request;
-    const struct resolved *resolved = request->resolved;
-    uint64_t rights = 0;
+    uint64_t write = request->fault->access == GM_MMU_WRITE ? EPT_WRITE : 0;
 
-    rights |= (resolved->attributes & ATTRIBUTE_NO_READ) == 0 ? EPT_READ : 0;
-    rights |= (resolved->attributes & ATTRIBUTE_NO_EXECUTE) == 0 ? EPT_EXECUTE : 0;
-    rights |= request->fault->access == GM_MMU_WRITE ? EPT_WRITE : 0;
-    return resolved->hva.value | rights | EPT_IGNORE_PAT |
-           (uint64_t)map->vcpu->mmu->memory_type << EPT_TYPE_SHIFT |
+    return fault_leaf(map->vcpu->mmu, request->resolved, write) |
            (uint64_t)request->walk->rights << SHADOW_RIGHTS_SHIFT |
            key_of(request->walk) << SHADOW_KEY_SHIFT |
            (uint64_t)(request->walk->level - 1) << SHADOW_LEVEL_SHIFT;
@@ -217,8 +211,7 @@ static enum shadow_map_result map_page(struct map *map)
     const struct resolved *resolved = request->resolved;
     const struct memslot *slot = resolved->slot;
     struct fault *fault = request->fault;
-    unsigned allowed = slot_leaf_level(map->vcpu->mmu, slot, fault->gfn);
-    unsigned level = resolved->level < allowed ? resolved->level : allowed;
+    unsigned level = fault_leaf_level(map->vcpu->mmu, fault, resolved);
     enum shadow_map_result result = SHADOW_MAP_DONE;
 
     if (fault->access == GM_MMU_WRITE && !may_write(map)) {

@@ -50,17 +50,12 @@ struct shadow_page *shadow_page_next(struct shadow_page *page)
 
 _Static_assert(sizeof(struct shadow_role) == sizeof(uint64_t), "compared as one number");
 
-static bool is_same_role(const struct shadow_role *a, const struct shadow_role *b)
-{
-    return memcmp(a, b, sizeof(*a)) == 0;
-}
-
 static struct shadow_page *find(struct shadow *shadow, struct gfn gfn,
                                 const struct shadow_role *role)
 {
     struct shadow_page *page = *bucket_of(shadow, gfn);
 
-    while (page != NULL && (page->gfn.value != gfn.value || !is_same_role(&page->role, role))) {
+    while (page != NULL && !shadow_page_is(page, gfn, role)) {
         page = page->bucket_next;
     }
     return page;
@@ -132,48 +127,44 @@ const struct memslot *shadow_slot(const struct mmu *mmu, unsigned space, struct 
  * Unsync children: bits of parents.
  */
 
-static bool has_unsync(const struct shadow_page *page)
+static void set_child_bit(struct shadow_page *page, unsigned index, bool is_unsync);
+
+/* It has something unsync, or nothing any more. Recursion goes up: four deep at most. */
+static void tell_parents(const struct shadow_page *page, bool is_unsync)
 {
-    return page->is_unsync || page->unsync_child_count != 0;
+    struct entry_cursor cursor = entry_list_begin(&page->parents);
+    uint64_t *parent;
+
+    while ((parent = entry_cursor_next(&cursor)) != NULL) {
+        set_child_bit(shadow_page_of(parent), shadow_index_of(parent), is_unsync);
+    }
 }
 
-/* The entry leads, or does not lead any more, to something unsync. Recursion goes up: four deep at most. */
+/* The entry leads, or does not lead any more, to something unsync. */
 static void set_child_bit(struct shadow_page *page, unsigned index, bool is_unsync)
 {
     uint64_t bit = UINT64_C(1) << index % 64;
     uint64_t *word = &page->unsync_children[index / 64];
-    bool had = has_unsync(page);
-    struct entry_cursor cursor;
-    uint64_t *parent;
+    bool had = shadow_has_unsync(page);
 
     if (((*word & bit) != 0) == is_unsync) {
         return;
     }
     *word ^= bit;
     page->unsync_child_count += is_unsync ? 1u : -1u;
-    if (had == has_unsync(page)) {
-        return;
-    }
-    cursor = entry_list_begin(&page->parents);
-    while ((parent = entry_cursor_next(&cursor)) != NULL) {
-        set_child_bit(shadow_page_of(parent), shadow_index_of(parent), is_unsync);
+    if (had != shadow_has_unsync(page)) {
+        tell_parents(page, is_unsync);
     }
 }
 
 void shadow_set_unsync(struct shadow_work *work, struct shadow_page *page, bool is_unsync)
 {
-    struct entry_cursor cursor;
-    uint64_t *parent;
-
     if (page->is_unsync == is_unsync) {
         return;
     }
     page->is_unsync = is_unsync;
     count(&work->mmu->shadow.unsync_count, is_unsync ? 1 : -1ull);
-    cursor = entry_list_begin(&page->parents);
-    while ((parent = entry_cursor_next(&cursor)) != NULL) {
-        set_child_bit(shadow_page_of(parent), shadow_index_of(parent), is_unsync);
-    }
+    tell_parents(page, is_unsync); /* of the lowest level: it has no children */
 }
 
 /*
@@ -192,7 +183,7 @@ void shadow_link(struct shadow_page *page, unsigned index, struct shadow_page *c
 
     GM_ASSERT(entry_load(entry) == 0);
     entry_list_add(&child->parents, entry, stock);
-    set_child_bit(page, index, has_unsync(child));
+    set_child_bit(page, index, shadow_has_unsync(child));
     /* Release; pairs with the acquire in entry_load(): what is in the page is there. */
     __atomic_store_n(entry, entry_to_table(child->entries), __ATOMIC_RELEASE);
 }

@@ -83,6 +83,19 @@ enum shadow_get shadow_page_get(struct shadow_work *work, struct mmu_vcpu *vcpu,
                                 const struct shadow_role *role, const uint8_t *guest_table,
                                 struct shadow_page **page);
 
+/* Does it stand for this frame, in this role? */
+static inline bool shadow_page_is(const struct shadow_page *page, struct gfn gfn,
+                                  const struct shadow_role *role)
+{
+    return page->gfn.value == gfn.value && memcmp(&page->role, role, sizeof(*role)) == 0;
+}
+
+/* Is it, or anything below it, out of step? */
+static inline bool shadow_has_unsync(const struct shadow_page *page)
+{
+    return page->is_unsync || page->unsync_child_count != 0;
+}
+
 /* The first page that stands for a frame of a space; the next after it. NULL: none. */
 struct shadow_page *shadow_page_first(const struct shadow *shadow, unsigned space, struct gfn gfn);
 struct shadow_page *shadow_page_next(struct shadow_page *page);

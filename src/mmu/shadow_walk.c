@@ -5,35 +5,13 @@
 #include "mmu/tlb.h"
 #include "mmu/walk.h"
 
-static bool allows(const struct paging *paging, unsigned access, uint64_t leaf)
+/* What the view may do, by the guest's tables and by the host. */
+static unsigned rights_of(const struct paging *paging, enum gm_mmu_view view, uint64_t leaf)
 {
     unsigned rights = leaf >> SHADOW_RIGHTS_SHIFT & PAGING_RIGHTS_ALL;
     unsigned key = paging->keys ? leaf >> SHADOW_KEY_SHIFT & SHADOW_KEY_MASK : 0;
 
-    return paging_refusal(paging, access, rights, key) == 0;
-}
-
-/* What the view may do, by the guest's tables and by the host. */
-static unsigned rights_of(const struct paging *paging, enum gm_mmu_view view, uint64_t leaf)
-{
-    static const struct {
-        enum gm_mmu_access kind;
-        unsigned right;
-    } kinds[] = {{GM_MMU_READ, EPT_READ}, {GM_MMU_WRITE, EPT_WRITE}, {GM_MMU_FETCH, EPT_EXECUTE}};
-    unsigned rights = 0;
-
-    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        if ((leaf & kinds[i].right) != 0 &&
-            allows(paging, linear_access_flags(kinds[i].kind, view), leaf)) {
-            rights |= kinds[i].right;
-        }
-    }
-    return rights;
-}
-
-static unsigned right_of(enum gm_mmu_access kind)
-{
-    return kind == GM_MMU_READ ? EPT_READ : kind == GM_MMU_WRITE ? EPT_WRITE : EPT_EXECUTE;
+    return (unsigned)leaf & linear_rights(paging, view, rights, key);
 }
 
 /* The leaf, or what is in its place. *level: of it. */
@@ -76,7 +54,7 @@ bool shadow_walk(struct mmu_vcpu *vcpu, uint64_t linear, enum gm_mmu_access kind
             return false;
         }
         *rights = rights_of(paging, view, leaf);
-        if ((*rights & right_of(kind)) == 0) {
+        if ((*rights & entry_right_of(kind)) == 0) {
             return false;
         }
         if ((leaf & EPT_ACCESSED) == 0 && !entry_replace(entry, &leaf, leaf | EPT_ACCESSED)) {

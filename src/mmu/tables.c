@@ -48,7 +48,25 @@ struct table *table_of(const uint64_t *entries)
     return arena_record(arena, ((uintptr_t)entries - (uintptr_t)arena) >> PAGE_SHIFT_4K);
 }
 
-int tables_init(struct tables *tables, const struct gm_allocator *allocator)
+static unsigned line_of(const uint64_t *entry)
+{
+    return (unsigned)((uintptr_t)entry % PAGE_BYTES_4K / (TABLE_LINE_ENTRIES * sizeof(*entry)));
+}
+
+void table_note_writable(const uint64_t *entry)
+{
+    atomic_fetch_or_explicit(&table_of(entry)->writable, 1ull << line_of(entry),
+                             memory_order_acq_rel);
+}
+
+bool table_may_be_writable(const uint64_t *entry)
+{
+    return (atomic_load_explicit(&table_of(entry)->writable, memory_order_acquire) >>
+                line_of(entry) &
+            1) != 0;
+}
+
+int tables_init(struct tables *tables, const struct gm_allocator *allocator, uint64_t used_max)
 {
     tables->allocator = *allocator;
     tables->arenas = NULL;
@@ -56,7 +74,7 @@ int tables_init(struct tables *tables, const struct gm_allocator *allocator)
     tables->arena_count = 0;
     tables->hand = 0;
     atomic_init(&tables->used, 0);
-    atomic_init(&tables->used_max, UINT64_MAX);
+    atomic_init(&tables->used_max, used_max);
     return lock_init(&tables->lock, LOCK_RANK_LEAF);
 }
 
@@ -154,10 +172,10 @@ uint64_t *table_take(struct tables *tables, struct tables_cache *cache, unsigned
     }
     cache->first = table->next;
     cache->count--;
-    table->next = NULL;
     table->level = (uint8_t)level;
     table->space = (uint8_t)space;
     table->first = first;
+    atomic_store_explicit(&table->writable, 0, memory_order_relaxed);
     atomic_store_explicit(&table->is_linked, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&tables->used, 1, memory_order_relaxed);
     entries = table_entries(table);

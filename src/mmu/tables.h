@@ -27,7 +27,12 @@ struct tables;
 /* The record of a table page; 64 bytes. */
 struct table {
     _Alignas(64) struct rcu_item reclaim; /* of the first of a list that is retired together */
-    struct table *next;
+    union {
+        struct table *next; /* while it is in no tree */
+        /* Of a page of an EPT tree: a bit for each line of entries of which one may have EPT_WRITE (I-33).
+         * Acquire-release, all of them: install.c says why. */
+        atomic_ullong writable;
+    };
     struct gfn first;           /* that the page translates; of a shadow page: that it stands for */
     struct shadow_page *shadow; /* NULL: a page of an EPT tree. Under mmu's lock */
     uint8_t level;              /* of its entries: 1 to 5 */
@@ -55,14 +60,21 @@ struct tables_cache {
     unsigned count;
 };
 
-int tables_init(struct tables *tables, const struct gm_allocator *allocator);
+int tables_init(struct tables *tables, const struct gm_allocator *allocator, uint64_t used_max);
 /* Nothing is linked or cached, and what was retired is free. */
 void tables_fini(struct tables *tables);
 
 /* A page's entries, zeroed when it is taken. */
 uint64_t *table_entries(const struct table *table);
-/* The record of the page whose entries these are. */
+/* The record of the page whose entries these are, or one of them. */
 struct table *table_of(const uint64_t *entries);
+
+/* Entries that one bit of table.writable stands for: a cache line. */
+#define TABLE_LINE_ENTRIES 8u
+/* An entry has got EPT_WRITE. By its installer, before it goes out, or a taker. */
+void table_note_writable(const uint64_t *entry);
+/* May one of the entries from this one to the end of its line have EPT_WRITE? */
+bool table_may_be_writable(const uint64_t *entry);
 
 /* Stock up to TABLES_CACHE_MAX pages. May allocate. Return: 0; -ENOMEM. */
 int tables_cache_fill(struct tables *tables, struct tables_cache *cache);

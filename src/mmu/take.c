@@ -24,9 +24,8 @@ struct spot {
 struct visit {
     struct mmu *mmu;
     struct range range;
-    uint64_t flags;
-    uint64_t large_flags;
-    struct span hosts; /* leaves of this memory only; empty: of any */
+    bool is_of_writable; /* only entries that have EPT_WRITE matter */
+    struct span hosts;   /* leaves of this memory only; empty: of any */
     struct retired *retired;
     struct tables_cache *cache;
     const struct memslot *slot;
@@ -61,8 +60,13 @@ static void walk_table(struct visit *visit, uint64_t *table, unsigned level, uin
     uint64_t beyond = range->end - table_first; /* the range meets the table */
 
     for (uint64_t i = from; i < EPT_ENTRIES && i * pages < beyond; i++) {
-        struct spot spot = {&table[i], entry_load(&table[i]), level, table_first + i * pages};
+        struct spot spot = {&table[i], 0, level, table_first + i * pages};
 
+        if (visit->is_of_writable && !table_may_be_writable(&table[i])) {
+            i |= TABLE_LINE_ENTRIES - 1; /* the rest of its line, too */
+            continue;
+        }
+        spot.value = entry_load(&table[i]);
         if (spot.value != 0 && visit->spot(visit, &spot) && entry_is_table(level, spot.value)) {
             walk_table(visit, entry_table(spot.value), level - 1, spot.first);
         }
@@ -145,36 +149,22 @@ static bool is_of_hosts(const struct visit *visit, const struct spot *spot)
     return span_is_empty(visit->hosts) || span_meets(visit->hosts, leaf);
 }
 
-static bool spot_flags(struct visit *visit, const struct spot *spot)
+static bool spot_accessed(struct visit *visit, const struct spot *spot)
 {
-    uint64_t flags = spot->level == 1 ? visit->flags : visit->large_flags;
     uint64_t was;
 
     if (!entry_is_leaf(spot->level, spot->value)) {
         return true;
     }
-    if ((spot->value & flags) == 0 || !is_of_hosts(visit, spot)) {
+    if ((spot->value & EPT_ACCESSED) == 0 || !is_of_hosts(visit, spot)) {
         return false;
     }
-    was = __atomic_fetch_and(spot->entry, ~flags, __ATOMIC_ACQ_REL);
-    if ((was & flags) != 0) {
+    was = __atomic_fetch_and(spot->entry, ~EPT_ACCESSED, __ATOMIC_ACQ_REL);
+    if ((was & EPT_ACCESSED) != 0) {
         note_change(visit, spot);
         visit->found += level_pages(spot->level);
     }
     return false;
-}
-
-uint64_t take_flags(struct mmu_locked locked, struct range range, uint64_t flags,
-                    uint64_t large_flags)
-{
-    struct visit visit = {.mmu = locked.mmu,
-                          .range = range,
-                          .flags = flags,
-                          .large_flags = large_flags,
-                          .spot = spot_flags};
-
-    walk_range(&visit);
-    return visit.found;
 }
 
 uint64_t take_accessed(struct mmu_locked locked, struct range range, struct hva hva,
@@ -182,13 +172,38 @@ uint64_t take_accessed(struct mmu_locked locked, struct range range, struct hva 
 {
     struct visit visit = {.mmu = locked.mmu,
                           .range = range,
-                          .flags = EPT_ACCESSED,
-                          .large_flags = EPT_ACCESSED,
                           .hosts = span_of((pos_t)hva.value, (pos_t)size_bytes),
-                          .spot = spot_flags};
+                          .spot = spot_accessed};
 
     walk_range(&visit);
     return visit.found;
+}
+
+static bool spot_writes(struct visit *visit, const struct spot *spot)
+{
+    bool is_table = entry_is_table(spot->level, spot->value);
+    uint64_t flags = mmu_write_flags(visit->mmu, spot->level, spot->value);
+    uint64_t was;
+
+    if (!entry_is_present(spot->value) || (spot->value & flags) == 0) {
+        return false; /* nothing below such a table is writable */
+    }
+    if (is_table && !is_within(&visit->range, spot)) {
+        return true;
+    }
+    was = __atomic_fetch_and(spot->entry, ~flags, __ATOMIC_ACQ_REL);
+    if ((was & flags) != 0) {
+        note_change(visit, spot);
+    }
+    return false;
+}
+
+void take_writes(struct mmu_locked locked, struct range range)
+{
+    struct visit visit = {
+        .mmu = locked.mmu, .range = range, .is_of_writable = true, .spot = spot_writes};
+
+    walk_range(&visit);
 }
 
 static bool spot_split(struct visit *visit, const struct spot *spot)
@@ -210,6 +225,7 @@ static bool spot_split(struct visit *visit, const struct spot *spot)
     do {
         split_into(table, value, spot->level);
     } while (!entry_replace(spot->entry, &value, entry_to_table(table)));
+    table_note_writable(spot->entry);
     count_up(&visit->mmu->counts.leaves[spot->level], -1ull);
     count_up(&visit->mmu->counts.leaves[spot->level - 1], EPT_ENTRIES);
     count_up(&visit->mmu->counts.splits, 1);

@@ -24,11 +24,11 @@ static inline struct range range_of_slot(const struct memslot *slot)
 bool take_unmap(struct mmu_locked locked, struct range range, struct retired *retired);
 
 /*
- * Clear flags of leaves: EPT_WRITE, EPT_DIRTY or EPT_ACCESSED of those at level 1, @large_flags of larger
- * ones. Return: leaves' pages that had one of them.
+ * Make the next write of each page be seen: by its dirty flag, or by the want of a right. A table that lies in
+ * the range as a whole is write-protected by its own entry alone, in one step; the first write below it hands
+ * that on (install.c). So a harvest costs by the tables of its range's ends, not by pages.
  */
-uint64_t take_flags(struct mmu_locked locked, struct range range, uint64_t flags,
-                    uint64_t large_flags);
+void take_writes(struct mmu_locked locked, struct range range);
 
 /* Clear accessed flags of leaves whose memory meets the host range: private pages of the same frames lie
  * elsewhere. Return: their pages that had it. */

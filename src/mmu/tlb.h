@@ -10,7 +10,7 @@
 
 #include "mmu/mmu.h"
 
-#define TLB_TAGS 4095u /* 0 to 4094: the all-ones word is GM_TLB_NONE */
+#define TLB_TAGS GM_TLB_NO_TAG /* 0 to 4093; the all-ones word is GM_TLB_NONE */
 
 int tlb_init(struct mmu_vcpu *vcpu);
 void tlb_fini(struct mmu_vcpu *vcpu);

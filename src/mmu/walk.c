@@ -15,20 +15,9 @@ struct path {
     uint64_t *entries[EPT_LEVELS_MAX];
     uint64_t values[EPT_LEVELS_MAX];
     unsigned count;
-    unsigned level; /* of the last */
+    unsigned level;  /* of the last */
+    uint64_t rights; /* that all of them have */
 };
-
-static uint64_t right_of(enum gm_mmu_access access)
-{
-    switch (access) {
-    case GM_MMU_READ:
-        return EPT_READ;
-    case GM_MMU_WRITE:
-        return EPT_WRITE;
-    default:
-        return EPT_EXECUTE;
-    }
-}
 
 /* Down to the leaf, or to what is in its place. */
 static uint64_t descend(const struct mmu_vcpu *vcpu, struct gfn gfn, struct path *path)
@@ -37,6 +26,7 @@ static uint64_t descend(const struct mmu_vcpu *vcpu, struct gfn gfn, struct path
     unsigned level = vcpu->mmu->levels;
 
     path->count = 0;
+    path->rights = EPT_RIGHTS;
     for (;;) {
         uint64_t *entry = &table[level_index(level, gfn)];
         uint64_t value = entry_load(entry);
@@ -45,6 +35,7 @@ static uint64_t descend(const struct mmu_vcpu *vcpu, struct gfn gfn, struct path
         path->values[path->count] = value;
         path->count++;
         path->level = level;
+        path->rights &= value;
         if (!entry_is_table(level, value)) {
             return value;
         }
@@ -118,7 +109,7 @@ enum walk_result mmu_walk(struct mmu_vcpu *vcpu, uint64_t gpa, enum gm_mmu_acces
         if (entry_is_mmio(leaf)) {
             return leaf == entry_of_mmio(vcpu->generation) ? WALK_MMIO : WALK_VIOLATION;
         }
-        if ((leaf & right_of(access)) == 0 && !is_tracked) {
+        if ((path.rights & entry_right_of(access)) == 0 && !is_tracked) {
             return WALK_VIOLATION;
         }
         if (!set_accessed(&path) || (is_write && !is_tracked && !set_dirty(vcpu, &path, gfn))) {
@@ -126,7 +117,7 @@ enum walk_result mmu_walk(struct mmu_vcpu *vcpu, uint64_t gpa, enum gm_mmu_acces
         }
         leaf = path.values[path.count - 1];
         walk->host = leaf_host(leaf, path.level, gpa);
-        walk->rights = leaf & ((leaf & EPT_DIRTY) != 0 ? EPT_RIGHTS : EPT_RIGHTS & ~EPT_WRITE);
+        walk->rights = path.rights & ((leaf & EPT_DIRTY) != 0 ? EPT_RIGHTS : ~EPT_WRITE);
         return is_tracked ? WALK_TRACKED : WALK_OK;
     }
 }

@@ -8,9 +8,10 @@
 
 #include <errno.h>
 
+/* All that a block may come to have: a set does not change when the block is resized. */
 static uint64_t pages_of(const struct gm_ram *ram)
 {
-    return ram->size >> PAGE_SHIFT_4K; /* host pages are whole 4 KiB pages */
+    return ram->max_size >> PAGE_SHIFT_4K; /* host pages are whole 4 KiB pages */
 }
 
 int ram_dirty_init(struct ram_dirty *dirty)
@@ -50,7 +51,7 @@ static bool begin_again(struct ram_dirty *dirty, unsigned client)
 
 static void publish(struct ram_dirty *dirty, unsigned client, struct pageset *set)
 {
-    rcu_store(&dirty->sets[client], set); /* pairs with marked_set() */
+    rcu_store(&dirty->sets[client], set); /* pairs with ram_dirty_next_set() */
     /* Release: pairs with the acquire in clients_to_mark(); who sees the bit sees the set. */
     atomic_fetch_or_explicit(&dirty->active, 1u << client, memory_order_release);
 }
@@ -163,34 +164,53 @@ static inline uint32_t clients_to_mark(const struct gm_ram *ram, uint32_t client
     return client_mask & atomic_load_explicit(&ram->dirty.active, memory_order_acquire);
 }
 
-/* Inside a read section. The set of the lowest client in *clients, which is taken out; or NULL. */
-static inline struct pageset *marked_set(struct gm_ram *ram, uint32_t *clients)
+/* Inside a read section; clients and size_bytes are not 0. */
+static inline void mark_inside(struct gm_ram *ram, uint64_t offset_bytes, uint64_t size_bytes,
+                               uint32_t clients)
 {
-    unsigned client = (unsigned)__builtin_ctz(*clients);
+    uint64_t ram_bytes = ram_size(ram);
+    uint64_t first_page = offset_bytes >> PAGE_SHIFT_4K;
+    uint64_t last_page;
 
-    *clients &= *clients - 1;
-    return rcu_load(&ram->dirty.sets[client]); /* pairs with publish() */
+    if (__builtin_expect(offset_bytes >= ram_bytes, 0)) {
+        return;
+    }
+    last_page = (offset_bytes + (bytes_until(offset_bytes, ram_bytes - 1, size_bytes) - 1)) >>
+                PAGE_SHIFT_4K;
+    if (__builtin_expect(first_page == last_page, 1)) {
+        ram_dirty_mark_page(&ram->dirty, first_page, clients);
+        return;
+    }
+    do {
+        struct pageset *set = ram_dirty_next_set(&ram->dirty, &clients);
+
+        if (set != NULL) {
+            pageset_mark(set, first_page, last_page);
+        }
+    } while (clients != 0);
 }
 
 void gm_ram_dirty_mark(struct gm_ram *ram, uint64_t offset_bytes, uint64_t size_bytes,
                        uint32_t client_mask)
 {
     uint32_t clients = clients_to_mark(ram, client_mask);
-    uint64_t last_byte;
 
-    if (clients == 0 || size_bytes == 0 || offset_bytes >= ram->size) {
+    if (clients == 0 || size_bytes == 0) {
         return;
     }
-    last_byte = offset_bytes + (bytes_until(offset_bytes, ram->size - 1, size_bytes) - 1);
     rcu_enter();
-    while (clients != 0) {
-        struct pageset *set = marked_set(ram, &clients);
-
-        if (set != NULL) {
-            pageset_mark(set, offset_bytes >> PAGE_SHIFT_4K, last_byte >> PAGE_SHIFT_4K);
-        }
-    }
+    mark_inside(ram, offset_bytes, size_bytes, clients);
     rcu_leave();
+}
+
+void ram_dirty_mark_inside(struct gm_ram *ram, uint64_t offset_bytes, uint64_t size_bytes)
+{
+    /* Acquire: pairs with the release in publish(). */
+    uint32_t clients = atomic_load_explicit(&ram->dirty.active, memory_order_acquire);
+
+    if (clients != 0 && size_bytes != 0) {
+        mark_inside(ram, offset_bytes, size_bytes, clients);
+    }
 }
 
 /* Add the pages of @bitmap to @set, bit 0 being @first_page; page_count > 0. All are in the block. */
@@ -235,7 +255,7 @@ void ram_dirty_merge(struct gm_ram *ram, uint64_t offset_bytes, const uint64_t *
     page_count = page_count < pages_left ? page_count : pages_left;
     rcu_enter();
     while (clients != 0) {
-        struct pageset *set = marked_set(ram, &clients);
+        struct pageset *set = ram_dirty_next_set(&ram->dirty, &clients);
 
         if (set != NULL) {
             merge_set(set, first_page, bitmap, page_count);

@@ -36,8 +36,8 @@
 #ifndef RAM_DIRTY_H
 #define RAM_DIRTY_H
 
+#include "base/barrier.h"
 #include "base/lock.h"
-#include "ram/barrier.h"
 #include "ram/pageset.h"
 
 #include <guestmem/ram.h>
@@ -61,6 +61,33 @@ void ram_dirty_fini(struct ram_dirty *dirty);
 
 /* The clients that have begun, as a mask: a hint for callers that could spare work. */
 uint32_t ram_dirty_clients(const struct gm_ram *ram);
+
+/* Inside a read section. The set of the lowest client in *clients, which is taken out; or NULL. */
+static inline struct pageset *ram_dirty_next_set(struct ram_dirty *dirty, uint32_t *clients)
+{
+    unsigned client = (unsigned)__builtin_ctz(*clients);
+
+    *clients &= *clients - 1;
+    return rcu_load(&dirty->sets[client]); /* pairs with publish() */
+}
+
+/*
+ * gm_ram_dirty_mark() for all clients, inside a read section, after barrier_light() and a look at `active` that found some.
+ * Wait-free.
+ */
+void ram_dirty_mark_inside(struct gm_ram *ram, uint64_t offset_bytes, uint64_t size_bytes);
+
+/* The same for one page of the block, for @clients that were found in `active`: what nearly all stores mark. */
+static inline void ram_dirty_mark_page(struct ram_dirty *dirty, uint64_t page, uint32_t clients)
+{
+    while (clients != 0) {
+        struct pageset *set = ram_dirty_next_set(dirty, &clients);
+
+        if (__builtin_expect(set != NULL, 1)) {
+            pageset_mark_page(set, page);
+        }
+    }
+}
 
 /*
  * Mark the pages of a hypervisor's bitmap: bit 0 of word 0 is the page at @offset_bytes, a multiple of

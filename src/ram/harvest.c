@@ -51,7 +51,7 @@ int gm_harvest_begin(struct gm_ram *ram, unsigned client, uint64_t offset_bytes,
     struct pageset *set;
     int result = 0;
 
-    if (client >= GM_DIRTY_CLIENTS || !range_holds(0, ram->size, offset_bytes, size_bytes)) {
+    if (client >= GM_DIRTY_CLIENTS || !range_holds(0, ram_size(ram), offset_bytes, size_bytes)) {
         return -EINVAL;
     }
     set = ram_dirty_set_get(ram, client);

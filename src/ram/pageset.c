@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define WORD_SHIFT 6u
+#define WORD_SHIFT PAGESET_WORD_SHIFT
 
 /* The bits of @word among bits [first, end) of a level. */
 static inline uint64_t word_mask(uint64_t word, uint64_t first, uint64_t end)
@@ -123,21 +123,13 @@ void pageset_put(struct pageset *set)
     }
 }
 
-/* The load spares a set that is dirty already the exclusive hold of its cache line. */
-static inline void or_bits(_Atomic(uint64_t) *word, uint64_t bits)
-{
-    if ((atomic_load(word) & bits) != bits) { /* pairs with clear_bits() */
-        atomic_fetch_or(word, bits);          /* pairs with clear_bits() */
-    }
-}
-
 /* Returns those of @bits that were set. */
 static inline uint64_t clear_bits(_Atomic(uint64_t) *word, uint64_t bits)
 {
     if (bits == ~(uint64_t)0) {          /* one instruction on x86, where the other is a loop */
-        return atomic_exchange(word, 0); /* pairs with or_bits() */
+        return atomic_exchange(word, 0); /* pairs with pageset_or() */
     }
-    return atomic_fetch_and(word, ~bits) & bits; /* pairs with or_bits() */
+    return atomic_fetch_and(word, ~bits) & bits; /* pairs with pageset_or() */
 }
 
 /* Set bits [first, last] of @level and then what stands for them in the levels above. */
@@ -147,7 +139,7 @@ static void mark_from(struct pageset *set, unsigned level, uint64_t first, uint6
         uint64_t last_word = last >> WORD_SHIFT;
 
         for (uint64_t word = first >> WORD_SHIFT; word <= last_word; word++) {
-            or_bits(&set->levels[level][word], word_mask(word, first, last + 1));
+            pageset_or(&set->levels[level][word], word_mask(word, first, last + 1));
         }
         first >>= WORD_SHIFT;
         last >>= WORD_SHIFT;
@@ -161,7 +153,7 @@ void pageset_mark(struct pageset *set, uint64_t first_page, uint64_t last_page)
 
 void pageset_mark_word(struct pageset *set, uint64_t word, uint64_t bits)
 {
-    or_bits(&set->levels[0][word], bits);
+    pageset_or(&set->levels[0][word], bits);
     mark_from(set, 1, word, word);
 }
 
@@ -179,7 +171,7 @@ static int take_pages(struct take *take, uint64_t word)
     uint64_t wanted = word_mask(word, take->first_page, take->last_page + 1);
     uint64_t taken;
 
-    /* Acquire: pairs with or_bits(). A page marked after this load is marked after the take began. */
+    /* Acquire: pairs with pageset_or(). A page marked after this load is marked after the take began. */
     if ((atomic_load(&take->set->levels[0][word]) & wanted) == 0) {
         return 0;
     }
@@ -205,7 +197,7 @@ static int take_below(struct take *take, unsigned level, uint64_t word)
     uint64_t whole_first = (take->first_page >> shift) + (first_offset != 0);
     uint64_t whole = word_mask(word, whole_first, take->end_page >> shift);
     uint64_t touched = word_mask(word, take->first_page >> shift, (take->last_page >> shift) + 1);
-    uint64_t found = atomic_load(summary) & touched; /* pairs with or_bits() */
+    uint64_t found = atomic_load(summary) & touched; /* pairs with pageset_or() */
     uint64_t cleared = (found & whole) != 0 ? clear_bits(summary, whole) : 0;
     uint64_t nodes = cleared | (found & ~whole);
 
@@ -214,7 +206,7 @@ static int take_below(struct take *take, unsigned level, uint64_t word)
         int result = level == 1 ? take_pages(take, node) : take_below(take, level - 1, node);
 
         if (result != 0) {
-            or_bits(summary, cleared);
+            pageset_or(summary, cleared);
             return result;
         }
         nodes &= nodes - 1;

@@ -33,7 +33,7 @@
  *
  * A mark that finds its page bit set still looks at the summary: whoever set the page bit may not have
  * got there yet, and a mark that has returned must be seen by every take that begins afterwards. That
- * the data stored before a skipped mark is seen by the taker is the work of ram/barrier.h.
+ * the data stored before a skipped mark is seen by the taker is the work of base/barrier.h.
  *
  * A take of a part of what a summary bit stands for leaves that bit set. Clearing it and setting it
  * again would hide, for a moment, dirty pages outside the part from other takers.
@@ -52,6 +52,7 @@
 #include <stdint.h>
 
 #define PAGESET_WORD_PAGES 64u
+#define PAGESET_WORD_SHIFT 6u
 #define PAGESET_TOP_WORDS 64u
 #define PAGESET_LEVELS 8u /* enough for 2^63 bytes */
 
@@ -84,6 +85,25 @@ void pageset_put(struct pageset *set);
 
 /* Add pages [first, last]; last < page_count. Wait-free. */
 void pageset_mark(struct pageset *set, uint64_t first_page, uint64_t last_page);
+
+/* Set bits. The load spares a set that is dirty already the exclusive hold of its cache line. */
+static inline void pageset_or(_Atomic(uint64_t) *word, uint64_t bits)
+{
+    if (__builtin_expect((atomic_load(word) & bits) != bits, 0)) { /* pairs with a take's clears */
+        atomic_fetch_or(word, bits);                               /* likewise */
+    }
+}
+
+/* Add one page: what nearly all marks of stores are. */
+static inline void pageset_mark_page(struct pageset *set, uint64_t page)
+{
+    for (unsigned level = 0; level < set->level_count; level++) {
+        uint64_t word = page >> PAGESET_WORD_SHIFT;
+
+        pageset_or(&set->levels[level][word], (uint64_t)1 << (page % PAGESET_WORD_PAGES));
+        page = word;
+    }
+}
 
 /* Add the pages @bits of @word, all below page_count. Wait-free. */
 void pageset_mark_word(struct pageset *set, uint64_t word, uint64_t bits);

@@ -72,8 +72,7 @@ static int apply_size(struct edit *edit)
 {
     struct gm_region *region = edit->region;
 
-    if (edit->to.size > GM_SIZE_2_64 ||
-        (region->ram != NULL && !region_fits_ram(region->ram, region->ram_offset, edit->to.size))) {
+    if (edit->to.size > GM_SIZE_2_64 || region_claim(region, edit->to.size) != 0) {
         return -EINVAL;
     }
     edit->from.size = region->size;
@@ -196,6 +195,40 @@ static int apply_eventfd(struct edit *edit)
     return result;
 }
 
+/* ---- coalesced ranges ---- */
+
+static bool is_within(const struct gm_region *region, const struct coalesced_item *item)
+{
+    bool is_whole = item->offset == 0 && item->size == GM_COALESCED_WHOLE;
+
+    return is_whole || span_holds(region_span(region), span_of(item->offset, (pos_t)item->size));
+}
+
+static int apply_coalesced(struct edit *edit)
+{
+    struct gm_region *region = edit->region;
+    const struct coalesced_item *item = &edit->to.coalesced;
+    const struct gm_allocator *allocator = &region->map->allocator;
+    struct coalesced_list *list;
+    int result;
+
+    if (edit->kind == EDIT_COALESCED_DEL) {
+        result = coalesced_list_without(allocator, region->coalesced, item, &list);
+    } else if (!is_within(region, item)) {
+        result = -EINVAL;
+    } else {
+        result = coalesced_list_with(allocator, region->coalesced, item, &list);
+        if (result == 0) {
+            atomic_store_explicit(&region->flushes, true, memory_order_relaxed);
+        }
+    }
+    if (result == 0) {
+        edit->from.coalesced = region->coalesced;
+        region->coalesced = list;
+    }
+    return result;
+}
+
 /* ---- all kinds ---- */
 
 bool edit_changes(struct map_locked locked, const struct edit *edit)
@@ -284,6 +317,9 @@ int edit_apply(struct map_locked locked, struct edit *edit)
     case EDIT_EVENTFD_ADD:
     case EDIT_EVENTFD_DEL:
         return apply_eventfd(edit);
+    case EDIT_COALESCED_ADD:
+    case EDIT_COALESCED_DEL:
+        return apply_coalesced(edit);
     default:
         return apply_attribute(edit);
     }
@@ -299,6 +335,7 @@ static void revert_attribute(struct edit *edit)
         break;
     case EDIT_SIZE:
         set_extent(region, region->addr, edit->from.size);
+        region_claim_less(region, (gm_size_t)edit->from.size);
         break;
     case EDIT_PRIORITY:
         region->priority = edit->from.priority;
@@ -346,6 +383,11 @@ void edit_revert(struct map_locked locked, struct edit *edit)
         eventfd_list_put(edit->region->eventfds);
         edit->region->eventfds = edit->from.eventfds;
         break;
+    case EDIT_COALESCED_ADD:
+    case EDIT_COALESCED_DEL:
+        coalesced_list_put(edit->region->coalesced);
+        edit->region->coalesced = edit->from.coalesced;
+        break;
     default:
         revert_attribute(edit);
     }
@@ -357,6 +399,12 @@ void edit_finish(struct map_locked locked, struct edit *edit)
     case EDIT_DEL:
         gm_region_put(edit->region);
         break;
+    case EDIT_SIZE: /* the views that showed more are replaced */
+        if (region_has_ram(edit->region) && edit->region->size < edit->from.size) {
+            readers_wait(&locked.map->readers); /* who shrinks the block waits for sections alone */
+        }
+        region_claim_less(edit->region, (gm_size_t)edit->region->size);
+        break;
     case EDIT_LOG:
         region_log_end(edit->region, log_lost(edit));
         break;
@@ -366,6 +414,10 @@ void edit_finish(struct map_locked locked, struct edit *edit)
     case EDIT_EVENTFD_ADD:
     case EDIT_EVENTFD_DEL:
         eventfd_list_put(edit->from.eventfds);
+        break;
+    case EDIT_COALESCED_ADD:
+    case EDIT_COALESCED_DEL:
+        coalesced_list_put(edit->from.coalesced);
         break;
     default:
         break;

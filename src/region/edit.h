@@ -27,6 +27,8 @@ enum edit_kind {
     EDIT_LOG_ALL,
     EDIT_EVENTFD_ADD,
     EDIT_EVENTFD_DEL,
+    EDIT_COALESCED_ADD,
+    EDIT_COALESCED_DEL,
     EDIT_ROOT, /* of an address space: space/ applies it, not us */
 };
 
@@ -42,6 +44,7 @@ struct edit {
         int32_t priority;
         bool flag;
         struct gm_eventfd eventfd;
+        struct coalesced_item coalesced;
     } to;
     bool on; /* LOG, LOG_ALL */
     union {
@@ -51,6 +54,7 @@ struct edit {
         bool flag;
         uint32_t mask;
         struct eventfd_list *eventfds;
+        struct coalesced_list *coalesced;
         struct gm_region *root;
     } from;
     uint64_t old_added; /* DEL: the child's place among equals */

@@ -1,6 +1,7 @@
 /* region/map.c - the map's lock, its regions' graveyard and its memory. */
 #include "region/map.h"
 
+#include "region/iommu.h"
 #include "region/region.h"
 
 #include <time.h>
@@ -23,11 +24,19 @@ static bool is_burying(const struct gm_map *map)
     return burial != NULL;
 }
 
+bool map_is_locked_out(const struct gm_map *map)
+{
+    return lock_is_mine(&map->lock) || iommu_is_telling(map);
+}
+
 void map_put(struct gm_map *map)
 {
     if (ref_put(&map->refs)) {
         struct gm_allocator allocator = map->allocator;
 
+        scratch_fini(&map->scratch);
+        readers_fini(&map->readers);
+        fork_mark_fini(&map->mark);
         lock_fini(&map->lock);
         mem_free(&allocator, map);
     }
@@ -41,9 +50,13 @@ void map_put(struct gm_map *map)
 void map_bury(struct gm_map *map)
 {
     struct burial burial = {map, running_burials};
+    bool is_copy = map_is_copy(map);
 
     if (is_burying(map)) {
         return; /* the loop below, further out on this stack, looks again */
+    }
+    if (is_copy) {
+        alone_begin();
     }
     map_get(map);
     running_burials = &burial;
@@ -62,6 +75,9 @@ void map_bury(struct gm_map *map)
     }
     running_burials = burial.outer;
     map_put(map);
+    if (is_copy) {
+        alone_end();
+    }
 }
 
 /* Who took the dead out before us did so under the lock, and is counted since. */

@@ -2,12 +2,20 @@
 #include "region/region.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/diag.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "region/io_sizes.h"
+#include "region/iommu.h"
 #include "region/uses.h"
 
 #include <guestmem/ram.h>
 
 #include <errno.h>
+#include <inttypes.h>
+
+#define DEFAULT_SLOW_RELEASE_MS 1000u
 
 /* ---- making ---- */
 
@@ -37,24 +45,68 @@ static bool are_sizes(const struct gm_io_sizes *sizes, unsigned default_max)
            min_bytes <= max_bytes;
 }
 
-bool region_fits_ram(const struct gm_ram *ram, uint64_t ram_offset, gm_size_t size)
+static bool is_endless(const struct gm_region *region)
 {
-    return (gm_ram_hva(ram) == NULL && ram_offset == 0) ||
-           (size < GM_SIZE_2_64 && range_holds(0, gm_ram_size(ram), ram_offset, (uint64_t)size));
+    return gm_ram_hva(region->ram) == NULL && region->ram_offset == 0;
+}
+
+int region_claim(struct gm_region *region, gm_size_t size)
+{
+    uint64_t end;
+
+    if (region->ram == NULL || is_endless(region)) {
+        return 0;
+    }
+    if (size >= GM_SIZE_2_64 || __builtin_add_overflow(region->ram_offset, (uint64_t)size, &end)) {
+        return -EINVAL;
+    }
+    return ram_claim_raise(region->ram, &region->claim, end);
+}
+
+void region_claim_less(struct gm_region *region, gm_size_t size)
+{
+    if (region->ram != NULL && !is_endless(region)) {
+        ram_claim_lower(region->ram, &region->claim,
+                        size == 0 ? 0 : region->ram_offset + (uint64_t)size);
+    }
 }
 
 static int check_memory(const struct gm_region_options *options, struct gm_diag *diag)
 {
     if (kind_has_ram(options->kind) != (options->ram != NULL)) {
-        return diag_set(diag, -EINVAL, "region '%s': a RAM block belongs to RAM kinds, and to all",
+        return diag_set(diag, GM_DIAG_REGION_MEMORY, -EINVAL,
+                        "region '%s': a RAM block belongs to RAM kinds, and to all",
                         name_of(options));
     }
-    if (options->ram != NULL &&
-        !region_fits_ram(options->ram, options->ram_offset, options->size)) {
-        return diag_set(diag, -EINVAL, "region '%s' ends beyond its RAM block of 0x%llx bytes",
-                        name_of(options), (unsigned long long)gm_ram_size(options->ram));
-    }
     return 0;
+}
+
+static const struct options_kind OPTIONS = OPTIONS_KIND(gm_region_options, release);
+static const struct options_kind IO_OPS = OPTIONS_KIND(gm_io_ops, guard_reentry);
+static const struct options_kind IOMMU_OPS = OPTIONS_KIND(gm_iommu_ops, replay);
+
+/* What a caller has said, in our version of it. */
+struct settings {
+    struct gm_region_options options; /* its tables are those below, or NULL */
+    struct gm_io_ops io;
+    struct gm_iommu_ops iommu;
+};
+
+static int take_settings(struct settings *taken, const struct gm_region_options *theirs,
+                         struct gm_diag *diag)
+{
+    struct gm_region_options *options = &taken->options;
+    int rc = options_take(&OPTIONS, options, theirs, diag);
+
+    if (rc == 0 && options->io != NULL) {
+        rc = options_take(&IO_OPS, &taken->io, options->io, diag);
+        options->io = &taken->io;
+    }
+    if (rc == 0 && options->iommu != NULL) {
+        rc = options_take(&IOMMU_OPS, &taken->iommu, options->iommu, diag);
+        options->iommu = &taken->iommu;
+    }
+    return rc;
 }
 
 static int check_options(struct gm_map *map, const struct gm_region_options *options,
@@ -63,36 +115,38 @@ static int check_options(struct gm_map *map, const struct gm_region_options *opt
     bool is_alias = options->kind == GM_REGION_ALIAS;
     bool is_iommu = options->kind == GM_REGION_IOMMU;
 
-    if (options->size_of_options != sizeof(*options)) {
-        return diag_set(diag, -EINVAL, "size_of_options is %zu, not %zu", options->size_of_options,
-                        sizeof(*options));
-    }
     if (options->kind < GM_REGION_CONTAINER || options->kind > GM_REGION_IOMMU) {
-        return diag_set(diag, -EINVAL, "there is no region kind %d", (int)options->kind);
+        return diag_set(diag, GM_DIAG_REGION_KIND, -EINVAL, "there is no region kind %d",
+                        (int)options->kind);
     }
-    if (options->size > GM_SIZE_2_64) {
-        return diag_set(diag, -EINVAL, "region '%s' is larger than 2^64", name_of(options));
+    if (options->size_bytes > GM_SIZE_2_64) {
+        return diag_set(diag, GM_DIAG_REGION_SIZE, -EINVAL, "region '%s' is larger than 2^64",
+                        name_of(options));
     }
     if (is_alias != (options->target != NULL) || (is_alias && options->target->map != map)) {
-        return diag_set(diag, -EINVAL, "region '%s': aliases have a target of the same map",
-                        name_of(options));
+        return diag_set(diag, GM_DIAG_REGION_TARGET, -EINVAL,
+                        "region '%s': aliases have a target of the same map", name_of(options));
     }
-    if (options->io != NULL
-            ? !kind_has_io(options->kind) || options->io->size != sizeof(*options->io)
-            : kind_has_io(options->kind)) {
-        return diag_set(diag, -EINVAL, "region '%s': callbacks belong to MMIO and ROM devices",
-                        name_of(options));
+    if (kind_has_io(options->kind) != (options->io != NULL)) {
+        return diag_set(diag, GM_DIAG_REGION_CALLBACKS, -EINVAL,
+                        "region '%s': callbacks belong to MMIO and ROM devices", name_of(options));
+    }
+    if (options->flush_coalesced && options->io == NULL) {
+        return diag_set(diag, GM_DIAG_REGION_CALLBACKS, -EINVAL,
+                        "region '%s' has no callbacks that could see a flush", name_of(options));
     }
     if (options->io != NULL &&
         (!are_sizes(&options->io->valid, 8) || !are_sizes(&options->io->implemented, 4))) {
-        return diag_set(diag, -EINVAL,
+        return diag_set(diag, GM_DIAG_REGION_ACCESS_SIZES, -EINVAL,
                         "region '%s': access sizes are 1, 2, 4 or 8, the least not above the most",
                         name_of(options));
     }
     if (is_iommu != (options->iommu != NULL) ||
-        (is_iommu && options->iommu->size != sizeof(*options->iommu))) {
-        return diag_set(diag, -EINVAL, "region '%s': translation belongs to IOMMU regions",
-                        name_of(options));
+        (is_iommu && !iommu_ops_are_valid(options->iommu))) {
+        return diag_set(
+            diag, GM_DIAG_REGION_TRANSLATION, -EINVAL,
+            "region '%s': translation belongs to IOMMU regions; pages are powers of two",
+            name_of(options));
     }
     return check_memory(options, diag);
 }
@@ -109,7 +163,7 @@ static void fill(struct gm_region *region, struct gm_map *map,
     region->ram_offset = options->ram_offset;
     region->target = options->target;
     region->target_offset = options->target_offset;
-    region->size = (pos_t)options->size;
+    region->size = (pos_t)options->size_bytes;
     region->addr = options->addr;
     region->priority = options->priority;
     region->enabled = !options->disabled;
@@ -117,11 +171,10 @@ static void fill(struct gm_region *region, struct gm_map *map,
     region->nonvolatile = options->nonvolatile;
     region->unmergeable = options->unmergeable;
     region->romd = !options->no_romd;
+    atomic_init(&region->flushes, options->flush_coalesced);
     if (options->io != NULL) {
         region->io = *options->io;
-    }
-    if (options->iommu != NULL) {
-        region->iommu = *options->iommu;
+        region->plain_sizes = (uint8_t)io_plain_sizes(&region->io);
     }
 }
 
@@ -144,7 +197,10 @@ static int enroll(struct gm_region *region)
     struct map_locked locked;
     int result;
 
-    if (lock_is_mine(&map->lock)) {
+    if (map_is_copy(map)) {
+        return -EIO;
+    }
+    if (map_is_locked_out(map)) {
         return -EDEADLK;
     }
     locked = map_lock(map);
@@ -156,29 +212,56 @@ static int enroll(struct gm_region *region)
     return result;
 }
 
-int gm_region_new(struct gm_map *map, const struct gm_region_options *options,
-                  struct gm_region **region, struct gm_diag *diag)
+static int enroll_failed(int result, const char *name, struct gm_diag *diag)
 {
-    struct gm_region *made;
-    int result = check_options(map, options, diag);
-
-    if (result != 0) {
-        return result;
+    switch (result) {
+    case -ENOMEM:
+        return diag_set(diag, GM_DIAG_NO_MEMORY, result, "no memory for region '%s'", name);
+    case -EIO:
+        return diag_set(diag, GM_DIAG_FORKED, result,
+                        "region '%s' cannot be made in a child of the map's process", name);
+    case -EDEADLK:
+        return diag_set(diag, GM_DIAG_IN_CALLBACK, result,
+                        "region '%s' cannot be made inside a listener's callback", name);
+    default:
+        return diag_set(diag, GM_DIAG_MAP_GIVEN_UP, result,
+                        "region '%s' cannot be made: the map has been given up", name);
     }
-    made = mem_zalloc(&map->allocator, sizeof(*made));
+}
+
+/* With options that were checked. */
+static int make(struct gm_map *map, const struct gm_region_options *options,
+                struct gm_region **region, struct gm_diag *diag)
+{
+    struct gm_region *made = mem_zalloc(&map->allocator, sizeof(*made));
+    int result;
+
     if (made == NULL) {
-        return diag_set(diag, -ENOMEM, "no memory for region '%s'", name_of(options));
+        return diag_set(diag, GM_DIAG_NO_MEMORY, -ENOMEM, "no memory for region '%s'",
+                        name_of(options));
     }
     fill(made, map, options);
+    if (region_claim(made, options->size_bytes) != 0) {
+        result = diag_set(diag, GM_DIAG_REGION_BEYOND_RAM, -EINVAL,
+                          "region '%s' ends beyond its RAM block of 0x%llx bytes", name_of(options),
+                          (unsigned long long)gm_ram_size(made->ram));
+        mem_free(&map->allocator, made);
+        return result;
+    }
     made->name = mem_strdup(&map->allocator, name_of(options));
-    result = made->name != NULL ? enroll(made) : -ENOMEM;
+    result = made->name != NULL ? 0 : -ENOMEM;
+    if (result == 0 && options->iommu != NULL) {
+        result = iommu_new(&map->allocator, options->iommu, &made->iommu);
+    }
+    if (result == 0) {
+        result = enroll(made);
+    }
     if (result != 0) {
+        region_claim_less(made, 0);
+        iommu_free(&map->allocator, made->iommu);
         mem_free(&map->allocator, made->name);
         mem_free(&map->allocator, made);
-        return diag_set(diag, result, "region '%s' cannot be made: %s", name_of(options),
-                        result == -ENOMEM    ? "no memory"
-                        : result == -EDEADLK ? "a listener's callback is running"
-                                             : "the map is closed");
+        return enroll_failed(result, name_of(options), diag);
     }
     map_get(map);
     if (made->ram != NULL) {
@@ -191,14 +274,26 @@ int gm_region_new(struct gm_map *map, const struct gm_region_options *options,
     return 0;
 }
 
+int gm_region_new(struct gm_map *map, const struct gm_region_options *options,
+                  struct gm_region **region, struct gm_diag *diag)
+{
+    struct settings taken;
+    int result = take_settings(&taken, options, diag);
+
+    if (result == 0) {
+        result = check_options(map, &taken.options, diag);
+    }
+    return result == 0 ? make(map, &taken.options, region, diag) : result;
+}
+
 int gm_region_new_container(struct gm_map *map, const char *name, gm_size_t size,
                             struct gm_region **region)
 {
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_CONTAINER,
         .name = name,
-        .size = size,
+        .size_bytes = size,
     };
 
     return gm_region_new(map, &options, region, NULL);
@@ -208,10 +303,10 @@ int gm_region_new_ram(struct gm_map *map, const char *name, struct gm_ram *ram,
                       struct gm_region **region)
 {
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_RAM,
         .name = name,
-        .size = gm_ram_size(ram),
+        .size_bytes = gm_ram_size(ram),
         .ram = ram,
     };
 
@@ -222,10 +317,10 @@ int gm_region_new_mmio(struct gm_map *map, const char *name, gm_size_t size,
                        const struct gm_io_ops *io, void *opaque, struct gm_region **region)
 {
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_MMIO,
         .name = name,
-        .size = size,
+        .size_bytes = size,
         .io = io,
         .opaque = opaque,
     };
@@ -237,10 +332,10 @@ int gm_region_new_alias(struct gm_map *map, const char *name, struct gm_region *
                         uint64_t target_offset, gm_size_t size, struct gm_region **region)
 {
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_ALIAS,
         .name = name,
-        .size = size,
+        .size_bytes = size,
         .target = target,
         .target_offset = target_offset,
     };
@@ -326,6 +421,9 @@ static void lay_in_graveyard(struct gm_region *region)
     struct gm_map *map = region->map;
     struct gm_region *head = atomic_load_explicit(&map->graveyard, memory_order_relaxed);
 
+    if (map->log.log != NULL) {
+        region->died_ns = clock_now_ns();
+    }
     do {
         region->next_dead = head;
         /* release: pairs with the acquire exchange in region_unlink_dead() */
@@ -342,12 +440,15 @@ void region_put_later(struct gm_region *region)
 
 void gm_region_put(struct gm_region *region)
 {
-    struct gm_map *map;
-
-    if (region == NULL || !ref_put(&region->refs)) {
-        return;
+    if (region != NULL) {
+        region_put(region);
     }
-    map = region->map;
+}
+
+void region_die(struct gm_region *region)
+{
+    struct gm_map *map = region->map;
+
     map_get(map); /* the region's own goes with it, maybe in another thread */
     lay_in_graveyard(region);
     map_bury(map);
@@ -364,6 +465,25 @@ static void orphan_children(struct map_locked locked, struct gm_region *region)
     }
 }
 
+/* Its release callback comes at once. Said under the lock: gm_map_free() takes it before the hook's owner may end it. */
+static void say_if_late(struct map_locked locked, const struct gm_region *region)
+{
+    const struct gm_log_hook *log = &locked.map->log;
+    uint32_t slow_ms = log->slow_release_ms != 0 ? log->slow_release_ms : DEFAULT_SLOW_RELEASE_MS;
+    uint64_t waited_ms;
+
+    if (log->log == NULL || locked.map->closed || map_is_copy(locked.map)) {
+        return;
+    }
+    waited_ms = (clock_now_ns() - region->died_ns) / NS_PER_MS;
+    if (waited_ms >= slow_ms) {
+        log_say(log, GM_LOG_WARNING,
+                "region '%s' is released %" PRIu64
+                " ms after nobody reached it any more: commits were under way",
+                region->name, waited_ms);
+    }
+}
+
 struct gm_region *region_unlink_dead(struct map_locked locked)
 {
     struct gm_map *map = locked.map;
@@ -373,6 +493,7 @@ struct gm_region *region_unlink_dead(struct map_locked locked)
     for (region = dead; region != NULL; region = region->next_dead) {
         GM_ASSERT(region->parent == NULL && region->cell == NULL && region->uses == 0);
         orphan_children(locked, region);
+        say_if_late(locked, region);
         *region->prev_in_map = region->next_in_map;
         if (region->next_in_map != NULL) {
             region->next_in_map->prev_in_map = region->prev_in_map;
@@ -393,9 +514,12 @@ void region_release_dead(struct gm_region *dead)
         if (region->release != NULL) {
             region->release(region->opaque);
         }
+        region_claim_less(region, 0);
         gm_ram_put(region->ram);
         region_put_later(region->target);
         eventfd_list_put(region->eventfds);
+        iommu_free(&map->allocator, region->iommu);
+        coalesced_list_put(region->coalesced);
         mem_free(&map->allocator, region->name);
         mem_free(&map->allocator, region);
         map_put(map);

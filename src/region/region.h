@@ -7,7 +7,9 @@
 
 #include "base/addr.h"
 #include "base/ref.h"
+#include "ram/claim.h"
 #include "region/children.h"
+#include "region/coalesced.h"
 #include "region/eventfd.h"
 #include "region/map.h"
 
@@ -15,6 +17,7 @@
 #include <guestmem/txn.h>
 
 struct cell;
+struct iommu;
 
 struct gm_region {
     struct ref refs;
@@ -26,11 +29,16 @@ struct gm_region {
     struct gm_ram *ram;
     uint64_t ram_offset;
     struct gm_io_ops io;
-    struct gm_iommu_ops iommu;
+    struct iommu *iommu;      /* of an IOMMU; owned */
     struct gm_region *target; /* of an alias; referenced */
+    /* Accesses see coalesced writes that are pending dispatched first. By its option, or from its first coalesced
+     * range on; relaxed: whoever adds a range is ahead of accesses that have to see it by the view's publication. */
+    atomic_bool flushes;
+    uint8_t plain_sizes; /* io_plain_sizes(): region/io_sizes.h */
 
     /* ---- under the map's lock ---- */
     pos_t size;
+    struct ram_claim claim; /* of its block, for what a view may show of it */
     uint64_t addr;
     uint64_t target_offset;
     int32_t priority;
@@ -41,6 +49,7 @@ struct gm_region {
     bool romd;
     uint32_t log_mask; /* clients that asked for this region; gm_map.log_all_mask comes on top */
     struct eventfd_list *eventfds;
+    struct coalesced_list *coalesced;
 
     struct gm_region *parent;   /* holds a reference on us */
     struct child_link as_child; /* our place among the parent's children */
@@ -63,7 +72,24 @@ struct gm_region {
     struct gm_region *next_in_map;
     struct gm_region **prev_in_map;
     struct gm_region *next_dead; /* in the graveyard: not under the lock */
+    uint64_t died_ns; /* ... since then, where a log hook is told who lies there for long */
 };
+
+/* What gm_region_put() does when the last reference has gone. */
+void region_die(struct gm_region *region);
+
+/* gm_region_get() and gm_region_put(), for hot paths. */
+static inline void region_get(struct gm_region *region)
+{
+    ref_get(&region->refs);
+}
+
+static inline void region_put(struct gm_region *region)
+{
+    if (ref_put(&region->refs)) {
+        region_die(region);
+    }
+}
 
 /* Does it have content of its own? Containers and aliases have none. */
 static inline bool region_terminates(const struct gm_region *region)
@@ -84,9 +110,15 @@ static inline struct span region_span(const struct gm_region *region)
 /* The clients that log it: its own and the map's. 0 without RAM. Under the lock. */
 uint32_t region_effective_log_mask(const struct gm_region *region);
 
-/* Is there memory of the block for all of a region? An unbacked block, seen from its start,
- * has no end. */
-bool region_fits_ram(const struct gm_ram *ram, uint64_t ram_offset, gm_size_t size);
+/*
+ * May the region show @size bytes of its block, and can the block not be made smaller while it
+ * does? An unbacked block, seen from its start, has no end. Regions without a block need none.
+ * Return: 0; -EINVAL the block ends before.
+ */
+int region_claim(struct gm_region *region, gm_size_t size);
+
+/* No view shows more than @size bytes any more. */
+void region_claim_less(struct gm_region *region, gm_size_t size);
 
 /* Children: keeps the parent's index, its count of enabled ones, uses and references right. */
 void region_attach(struct map_locked locked, struct gm_region *parent, struct gm_region *child);

@@ -1,19 +1,60 @@
 /* slots/draft.c - a plan that is being made: its lists, and the arithmetic of sections. */
 #include "slots/draft.h"
 
-void *draft_append(struct draft *draft, struct draft_list *list, size_t item_bytes)
+/* Member by member: the first items, which are most of it, are not touched before they are needed. */
+void draft_begin(struct draft *draft, const struct slot_set *set, const struct plan_limits *limits,
+                 const struct gm_allocator *allocator)
 {
-    void *items =
-        mem_reserve(draft->allocator, list->items, &list->capacity, list->count + 1, item_bytes);
-    char *item;
+    draft->set = set;
+    draft->limits = limits;
+    draft->allocator = allocator;
+    draft->windows = (struct draft_list){draft->first_windows, 0, DRAFT_FIRST_ITEMS};
+    draft->pieces = (struct draft_list){draft->first_pieces, 0, DRAFT_FIRST_ITEMS};
+    draft->entries = (struct draft_list){draft->first_entries, 0, DRAFT_FIRST_ITEMS};
+    draft->fragments = (struct draft_list){draft->first_fragments, 0, DRAFT_FIRST_ITEMS};
+    draft->runs = (struct draft_list){draft->first_runs, 0, DRAFT_FIRST_ITEMS};
+    draft->rebinds = (struct draft_list){0};
+    draft->destroy_count = 0;
+    draft->joins = 0;
+}
+
+void draft_end(struct draft *draft)
+{
+    draft_list_free(draft, &draft->windows);
+    draft_list_free(draft, &draft->pieces);
+    draft_list_free(draft, &draft->entries);
+    draft_list_free(draft, &draft->fragments);
+    draft_list_free(draft, &draft->runs);
+    draft_list_free(draft, &draft->rebinds);
+}
+
+static bool has_first_items(const struct draft *draft, const struct draft_list *list)
+{
+    return (uintptr_t)list->items - (uintptr_t)draft < sizeof(*draft);
+}
+
+void *draft_append_grown(struct draft *draft, struct draft_list *list, size_t item_bytes)
+{
+    bool is_first = has_first_items(draft, list);
+    void *items = mem_reserve(draft->allocator, is_first ? NULL : list->items, &list->capacity,
+                              list->count + 1, item_bytes);
 
     if (items == NULL) {
         return NULL;
     }
+    if (is_first) {
+        memcpy(items, list->items, list->count * item_bytes);
+    }
     list->items = items;
-    item = (char *)items + list->count * item_bytes;
-    list->count++;
-    return memset(item, 0, item_bytes);
+    return draft_append(draft, list, item_bytes);
+}
+
+void draft_list_free(struct draft *draft, struct draft_list *list)
+{
+    if (!has_first_items(draft, list)) {
+        mem_free(draft->allocator, list->items);
+    }
+    list->items = NULL;
 }
 
 struct plan_section section_clip(const struct plan_section *section, struct span span)

@@ -26,12 +26,14 @@ struct draft_run {
     bool had_slot; /* some of it was in a slot that is deleted */
 };
 
-/* A growing array of any kind; see draft_append(). */
+/* A growing array of any kind; see draft_append(). Its first items are in the draft. */
 struct draft_list {
     void *items;
     size_t count;
     size_t capacity;
 };
+
+#define DRAFT_FIRST_ITEMS 2u
 
 struct draft {
     const struct slot_set *set;
@@ -45,10 +47,34 @@ struct draft {
     struct draft_list rebinds;   /* struct plan_rebind */
     size_t destroy_count;
     uint32_t joins;
+
+    /* The lists' first items: most plans are of one slot. Not those of rebinds, which the plan takes over. */
+    struct span first_windows[DRAFT_FIRST_ITEMS];
+    struct plan_section first_pieces[DRAFT_FIRST_ITEMS];
+    struct draft_entry first_entries[DRAFT_FIRST_ITEMS];
+    struct draft_run first_fragments[DRAFT_FIRST_ITEMS];
+    struct draft_run first_runs[DRAFT_FIRST_ITEMS];
 };
 
-/* A new last item, zeroed; NULL: no memory. Moves the items. */
-void *draft_append(struct draft *draft, struct draft_list *list, size_t item_bytes);
+void draft_begin(struct draft *draft, const struct slot_set *set, const struct plan_limits *limits,
+                 const struct gm_allocator *allocator);
+void draft_end(struct draft *draft);
+
+/* draft_append(), where there is no room. */
+void *draft_append_grown(struct draft *draft, struct draft_list *list, size_t item_bytes);
+
+/* A new last item, which the caller fills; NULL: no memory. Moves the items. */
+static inline void *draft_append(struct draft *draft, struct draft_list *list, size_t item_bytes)
+{
+    if (list->count == list->capacity) {
+        return draft_append_grown(draft, list, item_bytes);
+    }
+    list->count++;
+    return (char *)list->items + (list->count - 1) * item_bytes;
+}
+
+/* Free the items of a list. */
+void draft_list_free(struct draft *draft, struct draft_list *list);
 
 /* The part of @section that is within @span, which it holds. */
 struct plan_section section_clip(const struct plan_section *section, struct span span);

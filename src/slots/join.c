@@ -265,13 +265,13 @@ static int rebuild(struct row *row)
                 rc = -ENOMEM;
                 break;
             }
-            run->section = row->items[first].section;
+            *run = (struct draft_run){.section = row->items[first].section};
             run->section.span.end = row->items[i].section.span.end;
             draft->joins += is_group ? 1 : 0;
         }
         first = i + 1;
     }
-    mem_free(draft->allocator, draft->runs.items);
+    draft_list_free(draft, &draft->runs);
     draft->runs = runs;
     drop_void_rebinds(draft);
     if (draft->entries.count > 1) {
@@ -293,7 +293,7 @@ static int choose_links(struct row *row, struct gm_diag *diag)
         needed = row->count;
     }
     if (needed > draft->set->max_slots) {
-        return diag_set(diag, -ENOSPC,
+        return diag_set(diag, GM_DIAG_SLOTS_EXHAUSTED, -ENOSPC,
                         "the map needs %zu memory slots and the hypervisor has %" PRIu32, needed,
                         draft->set->max_slots);
     }

@@ -1,8 +1,11 @@
 /* slots/log.c - from the hypervisor's dirty logs into the blocks' records. */
+#include "base/log.h"
 #include "ram/dirty.h"
 #include "slots/slots.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 
 #define WORD_PAGES 64u
 #define ALL_CLIENTS ((1u << GM_DIRTY_CLIENTS) - 1)
@@ -23,12 +26,18 @@ static bool is_unbacked(const struct slot *slot)
     return slot->shown.hva == NULL;
 }
 
+/* Hypervisors keep no log of slots with a guest memfd. */
+static bool has_log(const struct gm_slots *slots, const struct slot *slot)
+{
+    return slots->ops.log_fetch != NULL && (slot->shown.flags & GM_SLOT_GUEST_MEMFD) == 0;
+}
+
 int slots_reserve_log(struct gm_slots *slots, const struct slot *slot)
 {
     uint64_t words = words_for(slot_page_count(slots, slot));
     uint64_t *bitmap;
 
-    if (slots->ops.log_fetch == NULL || is_unbacked(slot) || words <= slots->bitmap_words) {
+    if (!has_log(slots, slot) || is_unbacked(slot) || words <= slots->bitmap_words) {
         return 0;
     }
     bitmap = mem_alloc(&slots->allocator, words * sizeof(*bitmap));
@@ -84,14 +93,14 @@ int slots_fetch_log(struct gm_slots *slots, const struct slot *slot, struct span
     if (is_unbacked(slot)) {
         return 0;
     }
-    if (slots->ops.log_fetch == NULL) {
+    if (!has_log(slots, slot)) {
         slots_mark_all(slot, meet); /* nobody knows: all of it may have been written */
         return 0;
     }
     memset(slots->bitmap, 0, words * sizeof(*slots->bitmap));
     rc = slots->ops.log_fetch(slots->opaque, &slot->shown, first_page, page_count, slots->bitmap);
     merge(slots, slot); /* also after a failure: what it has cleared by then is in the bitmap */
-    return rc == 0 ? 0 : -EIO;
+    return rc;
 }
 
 int slots_log_sync(void *opaque, const struct gm_section *section)
@@ -103,12 +112,18 @@ int slots_log_sync(void *opaque, const struct gm_section *section)
 
     for (; slot != NULL && slot_span(slot).start < span.end; slot = slot->next) {
         struct span pages;
+        int fetched;
 
         if ((slot->shown.flags & GM_SLOT_LOG) == 0) {
             continue;
         }
         pages = span_cover_pages(span_meet(span, slot_span(slot)), slots->limits.page_bytes);
-        if (slots_fetch_log(slots, slot, pages) != 0) {
+        fetched = slots_fetch_log(slots, slot, pages);
+        if (fetched != 0) {
+            log_say(&slots->log, GM_LOG_WARNING,
+                    "the dirty log of slot %" PRIu32 " at 0x%" PRIx64
+                    " could not be read: %s; the sync fails, and can be called again",
+                    slot->shown.number, slot->shown.gpa, strerror(-fetched));
             rc = -EIO;
         }
     }

@@ -82,8 +82,14 @@ static int collect_pieces(struct draft *draft, const struct plan_changes *change
             continue;
         }
         if (section->hva == NULL && limits->needs_hva) {
-            return diag_set(diag, -EINVAL,
+            return diag_set(diag, GM_DIAG_SLOTS_UNBACKED, -EINVAL,
                             "the RAM at %" PRIx64 " has no host memory, which the hypervisor needs",
+                            (uint64_t)section->span.start);
+        }
+        if ((section->flags & GM_SLOT_GUEST_MEMFD) != 0 && !limits->takes_guest_memfd) {
+            return diag_set(diag, GM_DIAG_SLOTS_GUEST_MEMFD, -EOPNOTSUPP,
+                            "the RAM at %" PRIx64 " has a guest memfd, and this hypervisor takes "
+                            "none (KVM_CAP_GUEST_MEMFD, KVM_CAP_USER_MEMORY2)",
                             (uint64_t)section->span.start);
         }
         piece = draft_append(draft, &draft->pieces, sizeof(*piece));
@@ -112,7 +118,7 @@ static int collect_entries(struct draft *draft)
             if (entry == NULL) {
                 return -ENOMEM;
             }
-            entry->slot = slot;
+            *entry = (struct draft_entry){.slot = slot};
         }
     }
     return 0;
@@ -148,7 +154,7 @@ static int note_rebind(struct draft *draft, struct slot *slot, const struct plan
 struct tally {
     pos_t mentioned;
     pos_t wanted;   /* mentioned, and some memory is wanted there */
-    pos_t same;     /* ... the same, with the same readonly flag */
+    pos_t same;     /* ... the same, with the same flags but for the log's */
     pos_t relogged; /* ... but another log flag */
 };
 
@@ -196,7 +202,7 @@ static int judge_entries(struct draft *draft)
         for (size_t p = piece; p < draft->pieces.count && pieces[p].span.start < span.end; p++) {
             pos_t size = span_size(span_meet(pieces[p].span, span));
             uint32_t changed = pieces[p].flags ^ slot->shown.flags;
-            bool is_same = shows_same_memory(&pieces[p], slot) && (changed & GM_SLOT_READONLY) == 0;
+            bool is_same = shows_same_memory(&pieces[p], slot) && (changed & ~GM_SLOT_LOG) == 0;
 
             tally.wanted += size;
             tally.same += is_same ? size : 0;
@@ -227,6 +233,7 @@ static int add_fragment(struct draft *draft, const struct plan_section *section,
         }
         fragment->section = section_clip(section, part);
         fragment->origin = origin;
+        fragment->had_slot = false;
         span.start = part.end;
     }
     return 0;
@@ -430,7 +437,7 @@ static int check_limits(struct draft *draft, struct gm_diag *diag)
         if (entries[i].verdict == VERDICT_DESTROY) {
             const struct gm_slot *slot = &entries[i].slot->shown;
 
-            return diag_set(diag, -EOPNOTSUPP,
+            return diag_set(diag, GM_DIAG_SLOTS_NO_DESTROY, -EOPNOTSUPP,
                             "slot %" PRIu32 " at %" PRIx64 "+%" PRIx64
                             " would have to be deleted, which this hypervisor cannot do",
                             slot->number, slot->gpa, slot->size_bytes);
@@ -504,13 +511,14 @@ static void emit_entries(struct plan *plan, const struct draft *draft, enum verd
     }
 }
 
-static int emit_creates(struct plan *plan, const struct draft *draft, struct number_cursor *numbers)
+static int emit_creates(struct plan *plan, const struct draft *draft, struct number_cursor *numbers,
+                        const struct gm_allocator *allocator)
 {
     const struct draft_run *runs = draft->runs.items;
 
     for (size_t i = 0; i < draft->runs.count; i++) {
         const struct plan_section *section = &runs[i].section;
-        struct slot *slot = mem_zalloc(draft->allocator, sizeof(*slot));
+        struct slot *slot = mem_zalloc(allocator, sizeof(*slot));
 
         if (slot == NULL) {
             return -ENOMEM;
@@ -532,49 +540,41 @@ static int emit_creates(struct plan *plan, const struct draft *draft, struct num
     return 0;
 }
 
-static int emit(struct plan *plan, struct draft *draft)
+static int emit(struct plan *plan, struct draft *draft, const struct plan_memory *memory)
 {
     size_t most_ops = draft->entries.count + draft->runs.count;
     struct number_cursor numbers = {
         .set = draft->set,
         .next_unused = slot_set_free_number(draft->set, 0),
     };
-    int rc;
 
     plan->rebinds = draft->rebinds.items;
     plan->rebind_count = draft->rebinds.count;
     draft->rebinds.items = NULL;
     plan->joins = draft->joins;
-    plan->ops = mem_alloc(draft->allocator, (most_ops + 1) * sizeof(*plan->ops));
-    numbers.freed = mem_alloc(draft->allocator, (draft->destroy_count + 1) * sizeof(uint32_t));
-    if (plan->ops == NULL || numbers.freed == NULL) {
-        mem_free(draft->allocator, numbers.freed);
+    /* The numbers, which are needed for the moment only, lie behind the operations. */
+    plan->ops = mem_alloc(draft->allocator, (most_ops + 1) * sizeof(*plan->ops) +
+                                                draft->destroy_count * sizeof(*numbers.freed));
+    if (plan->ops == NULL) {
         return -ENOMEM;
     }
+    numbers.freed = (uint32_t *)(plan->ops + most_ops);
     emit_entries(plan, draft, VERDICT_DESTROY, &numbers);
     emit_entries(plan, draft, VERDICT_SET_FLAGS, &numbers);
-    qsort(numbers.freed, numbers.freed_count, sizeof(uint32_t), compare_numbers);
-    rc = emit_creates(plan, draft, &numbers);
-    mem_free(draft->allocator, numbers.freed);
-    return rc;
+    if (numbers.freed_count > 1) {
+        qsort(numbers.freed, numbers.freed_count, sizeof(*numbers.freed), compare_numbers);
+    }
+    return emit_creates(plan, draft, &numbers, memory->slots);
 }
 
-static void draft_fini(struct draft *draft)
+int plan_init(struct plan *plan, const struct plan_input *input, const struct plan_memory *memory,
+              struct gm_diag *diag)
 {
-    mem_free(draft->allocator, draft->windows.items);
-    mem_free(draft->allocator, draft->pieces.items);
-    mem_free(draft->allocator, draft->entries.items);
-    mem_free(draft->allocator, draft->fragments.items);
-    mem_free(draft->allocator, draft->runs.items);
-    mem_free(draft->allocator, draft->rebinds.items);
-}
+    struct draft draft;
+    int rc;
 
-int plan_init(struct plan *plan, const struct plan_input *input,
-              const struct gm_allocator *allocator, struct gm_diag *diag)
-{
-    struct draft draft = {.set = input->set, .limits = input->limits, .allocator = allocator};
-    int rc = collect_windows(&draft, input->changes);
-
+    draft_begin(&draft, input->set, input->limits, memory->scratch);
+    rc = collect_windows(&draft, input->changes);
     *plan = (struct plan){0};
     if (rc == 0) {
         rc = collect_pieces(&draft, input->changes, diag);
@@ -592,23 +592,24 @@ int plan_init(struct plan *plan, const struct plan_input *input,
         rc = check_limits(&draft, diag);
     }
     if (rc == 0) {
-        rc = emit(plan, &draft);
+        rc = emit(plan, &draft, memory);
     }
-    draft_fini(&draft);
+    draft_end(&draft);
     if (rc != 0) {
-        plan_fini(plan, allocator);
+        plan_fini(plan, memory);
     }
-    return rc == -ENOMEM ? diag_set(diag, rc, "no memory for a plan of slots") : rc;
+    return rc == -ENOMEM ? diag_set(diag, GM_DIAG_NO_MEMORY, rc, "no memory for a plan of slots")
+                         : rc;
 }
 
-void plan_fini(struct plan *plan, const struct gm_allocator *allocator)
+void plan_fini(struct plan *plan, const struct plan_memory *memory)
 {
     for (size_t i = 0; i < plan->op_count; i++) {
         if (plan->ops[i].kind == PLAN_CREATE) {
-            mem_free(allocator, plan->ops[i].slot);
+            mem_free(memory->slots, plan->ops[i].slot);
         }
     }
-    mem_free(allocator, plan->ops);
-    mem_free(allocator, plan->rebinds);
+    mem_free(memory->scratch, plan->ops);
+    mem_free(memory->scratch, plan->rebinds);
     *plan = (struct plan){0};
 }

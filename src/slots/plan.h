@@ -50,6 +50,7 @@ struct plan_limits {
     bool no_join;
     bool no_destroy;
     bool needs_hva;
+    bool takes_guest_memfd;
 };
 
 /* All borrowed for the call; operations go on referring to the set's slots. */
@@ -57,6 +58,12 @@ struct plan_input {
     const struct slot_set *set;
     const struct plan_changes *changes;
     const struct plan_limits *limits;
+};
+
+/* Where a plan's memory comes from. */
+struct plan_memory {
+    const struct gm_allocator *slots;   /* of slots to create */
+    const struct gm_allocator *scratch; /* all else: it ends with the plan */
 };
 
 enum plan_op_kind {
@@ -93,12 +100,13 @@ struct plan {
  * Make the plan. The set must not change until it is carried out or dropped.
  * @plan: out; all that carrying it out needs is allocated. plan_fini() after 0.
  * Return: 0; -ENOMEM; -EINVAL unbacked RAM where the hypervisor needs memory; -ENOSPC not enough
- * numbers even after joining; -EOPNOTSUPP a slot has to be deleted and cannot be.
+ * numbers even after joining; -EOPNOTSUPP a slot has to be deleted and cannot be, or has a guest memfd
+ * and must not.
  */
-int plan_init(struct plan *plan, const struct plan_input *input,
-              const struct gm_allocator *allocator, struct gm_diag *diag);
+int plan_init(struct plan *plan, const struct plan_input *input, const struct plan_memory *memory,
+              struct gm_diag *diag);
 
 /* Free the plan, and the slots of creates that nobody took (by setting the op's slot to NULL). */
-void plan_fini(struct plan *plan, const struct gm_allocator *allocator);
+void plan_fini(struct plan *plan, const struct plan_memory *memory);
 
 #endif

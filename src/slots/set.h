@@ -17,9 +17,10 @@
 #define SLOT_NUMBER_NONE UINT32_MAX
 
 struct slot {
-    struct gm_slot shown; /* as backends and listings get it; its region is referenced */
-    struct gm_ram *ram;   /* of shown.region, which keeps it alive */
-    uint64_t ram_offset;  /* of the slot's first byte in the block */
+    struct gm_slot shown;    /* as backends and listings get it; its region is referenced */
+    struct gm_ram *ram;      /* of shown.region, which keeps it alive */
+    uint64_t ram_offset;     /* of the slot's first byte in the block */
+    struct ram_watch *watch; /* one use of its; NULL where the backend need not hear of discards */
 
     /* The set's. */
     struct slot *left;

@@ -12,7 +12,10 @@
 #ifndef SLOTS_SLOTS_H
 #define SLOTS_SLOTS_H
 
+#include "base/fork.h"
 #include "base/lock.h"
+#include "base/scratch.h"
+#include "slots/io.h"
 #include "slots/plan.h"
 #include "slots/set.h"
 
@@ -21,14 +24,13 @@
 
 /* One call of the backend, with its inverse. */
 enum step_kind {
-    STEP_EVENTFD_DEL = 1,
+    STEP_IO = 1,
     STEP_SLOT,
-    STEP_EVENTFD_ADD,
 };
 struct step {
     enum step_kind kind;
     const struct plan_op *op; /* SLOT */
-    struct gm_eventfd eventfd;
+    struct io_step io;        /* IO */
 };
 
 struct gm_slots {
@@ -37,14 +39,23 @@ struct gm_slots {
     void *opaque;
     struct plan_limits limits;
     struct gm_listener *listener;
+    struct fork_mark mark;
+    struct gm_log_hook log;
 
     struct lock lock; /* rank LEAF: the set and the stats, for readers outside of commits */
     struct slot_set set;
     struct gm_slots_stats stats;
 
+    /* Under the map's lock, and freed with it: the memory of one plan, and of a slot that was deleted. */
+    struct plan_memory plan_memory;
+    struct scratch scratch;
+    struct gm_allocator slot_allocator;
+    struct slot *spare;
+
     bool is_pending; /* there is a plan, and regions referenced for it */
     struct plan plan;
-    struct step *steps; /* eventfds to remove, the plan's operations, eventfds to add */
+    struct step
+        *steps; /* eventfds and coalesced ranges to remove, the plan's operations, those to add */
     size_t step_count;
     size_t steps_done;
     bool is_held;
@@ -79,7 +90,7 @@ int slots_reserve_log(struct gm_slots *slots, const struct slot *slot);
 /*
  * Bring the log of a logged slot, as far as it meets @span, into its block's record. Room is
  * reserved.
- * Return: 0; -EIO the log could not be read, at least in part: the rest is still to be fetched.
+ * Return: 0; -errno of the backend: the log could not be read, at least in part: the rest is still to be fetched.
  */
 int slots_fetch_log(struct gm_slots *slots, const struct slot *slot, struct span span);
 

@@ -1,5 +1,6 @@
 /* soft/follow.c - users who are told of slots: kcore's followers behind public structures. */
 #include "base/alloc.h"
+#include "base/options.h"
 #include "soft/soft.h"
 
 #include <errno.h>
@@ -28,12 +29,19 @@ static void on_flags_changed(void *opaque, const struct memslot *slot)
     follower->ops.flags_changed(follower->opaque, &shown);
 }
 
+static const struct options_kind OPS = OPTIONS_KIND(gm_soft_follower_ops, flags_changed);
+
 int gm_soft_follow(struct gm_soft *soft, const struct gm_soft_follower_ops *ops, void *opaque,
                    struct gm_soft_follower **out)
 {
+    struct gm_soft_follower_ops taken;
     struct gm_soft_follower *follower;
+    int rc = options_take(&OPS, &taken, ops, NULL);
 
-    if (ops == NULL || ops->size != sizeof(*ops) || ops->created == NULL || ops->removing == NULL) {
+    if (rc != 0) {
+        return rc;
+    }
+    if (taken.created == NULL || taken.removing == NULL) {
         return -EINVAL;
     }
     follower = mem_zalloc(&soft->allocator, sizeof(*follower));
@@ -41,12 +49,12 @@ int gm_soft_follow(struct gm_soft *soft, const struct gm_soft_follower_ops *ops,
         return -ENOMEM;
     }
     follower->soft = soft;
-    follower->ops = *ops;
+    follower->ops = taken;
     follower->opaque = opaque;
     follower->base = (struct kcore_follower){
         .created = on_created,
         .removing = on_removing,
-        .flags_changed = ops->flags_changed != NULL ? on_flags_changed : NULL,
+        .flags_changed = taken.flags_changed != NULL ? on_flags_changed : NULL,
         .opaque = follower,
     };
     kcore_follow(&soft->core, &follower->base);

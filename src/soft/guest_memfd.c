@@ -13,6 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* It is a memfd, which may be mapped with any flags. */
+#define FLAGS (GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED)
+
 struct guest_memfd_binding {
     struct guest_memfd *file; /* NULL: not bound any more; under the lock */
     uint64_t offset_bytes;
@@ -138,7 +141,7 @@ int guest_memfd_create(struct gm_soft *soft, uint64_t size_bytes, uint64_t flags
     struct stat status;
     int fd;
 
-    if (flags != 0 || size_bytes == 0 || size_bytes > INT64_MAX ||
+    if ((flags & ~FLAGS) != 0 || size_bytes == 0 || size_bytes > INT64_MAX ||
         size_bytes % PAGE_BYTES_4K != 0) {
         return -EINVAL;
     }

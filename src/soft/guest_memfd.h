@@ -33,7 +33,7 @@ int guest_memfds_init(struct guest_memfds *memfds);
 void guest_memfds_fini(struct guest_memfds *memfds, const struct gm_allocator *allocator);
 
 /*
- * KVM_CREATE_GUEST_MEMFD.
+ * KVM_CREATE_GUEST_MEMFD. @flags: those of KVM_CAP_GUEST_MEMFD_FLAGS, all of which change nothing here.
  * Return: a descriptor, the caller's; -EINVAL flags, or a size that is 0, negative as a file's is,
  * or not page-aligned; -ENOMEM; -EMFILE, -ENFILE and what else memfd_create() and ftruncate() say.
  */

@@ -22,51 +22,23 @@ static uint64_t words_for(uint64_t page_count)
 /* One word more than needed: an allocator may have nothing to give for nothing. */
 static uint64_t *bitmap_new(struct gm_soft *soft, uint64_t words)
 {
-    return mem_zalloc(&soft->allocator, (words + 1) * sizeof(uint64_t));
+    return mem_alloc(&soft->allocator, (words + 1) * sizeof(uint64_t));
 }
 
-/* Fetch a log of so many words, and give it to the user: or else the pages are dirty again. */
-static int give_log(struct gm_soft *soft, uint32_t slot, uint64_t words, uint64_t user_bitmap)
-{
-    uint64_t *bitmap = bitmap_new(soft, words);
-    int rc;
-
-    if (bitmap == NULL) {
-        return -ENOMEM;
-    }
-    rc = kcore_log_get(&soft->core, slot, bitmap, words);
-    if (rc == 0) {
-        rc = usercopy_to(user_bitmap, bitmap, words * sizeof(*bitmap));
-        if (rc != 0) {
-            kcore_log_put_back(&soft->core, slot, bitmap, words);
-        }
-    }
-    mem_free(&soft->allocator, bitmap);
-    return rc;
-}
-
+/* The log's own words are what the kernel copies: no others are filled before. */
 long ioctl_get_log(struct gm_soft *soft, uint64_t argument)
 {
     struct kvm_dirty_log log;
-    uint64_t page_count;
-    uint64_t now_page_count;
+    struct dirtylog_loan loan;
     int rc = usercopy_from(&log, argument, sizeof(log));
 
-    if (rc != 0) {
-        return rc;
+    if (rc == 0) {
+        rc = kcore_log_lend(&soft->core, log.slot, &loan);
     }
-    rc = kcore_log_page_count(&soft->core, log.slot, &page_count);
-    while (rc == 0) {
-        rc = give_log(soft, log.slot, words_for(page_count), (uintptr_t)log.dirty_bitmap);
-        if (rc != -EINVAL) {
-            return rc;
-        }
-        /* Another slot has that number by now, and a longer log than there was room for. */
-        rc = kcore_log_page_count(&soft->core, log.slot, &now_page_count);
-        if (rc == 0 && now_page_count == page_count) {
-            return -EINVAL;
-        }
-        page_count = now_page_count;
+    if (rc == 0) {
+        rc = usercopy_to_shared((uintptr_t)log.dirty_bitmap, loan.words,
+                                loan.word_count * sizeof(loan.words[0]));
+        kcore_log_return(&soft->core, &loan, rc == 0);
     }
     return rc;
 }

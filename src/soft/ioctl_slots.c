@@ -71,7 +71,7 @@ static int set_private_region(struct gm_soft *soft,
     return rc;
 }
 
-static int set_region(struct gm_soft *soft, const struct kvm_userspace_memory_region2 *region)
+int soft_set_region(struct gm_soft *soft, const struct kvm_userspace_memory_region2 *region)
 {
     struct memslot_change change = change_of(region);
     uint64_t offset = region->guest_memfd_offset;
@@ -99,7 +99,7 @@ long ioctl_set_region(struct gm_soft *soft, uint64_t argument)
     if ((region.flags & ~REGION_FLAGS) != 0) {
         return -EINVAL;
     }
-    return set_region(soft, &region);
+    return soft_set_region(soft, &region);
 }
 
 long ioctl_set_region2(struct gm_soft *soft, uint64_t argument)
@@ -107,7 +107,7 @@ long ioctl_set_region2(struct gm_soft *soft, uint64_t argument)
     struct kvm_userspace_memory_region2 region;
     int rc = usercopy_from(&region, argument, sizeof(region));
 
-    return rc != 0 ? rc : set_region(soft, &region);
+    return rc != 0 ? rc : soft_set_region(soft, &region);
 }
 
 long ioctl_set_attributes(struct gm_soft *soft, uint64_t argument)
@@ -158,6 +158,7 @@ long ioctl_translate(struct gm_soft_vcpu *vcpu, uint64_t argument)
     if (rc != 0) {
         return rc;
     }
+    (void)vcpu_sync_paging(vcpu); /* else by the registers that the mmu had */
     guest_enter_at_boundary(&vcpu->mmu);
     (void)gm_mmu_explain(&vcpu->mmu.face, wanted.linear_address, GM_MMU_READ, GM_MMU_SUPERVISOR_AC,
                          &translation);

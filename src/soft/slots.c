@@ -39,6 +39,9 @@ int gm_soft_set_slots(struct gm_soft *soft, const struct gm_soft_slot *slots, si
     struct memslot_change *changes = few;
     int rc;
 
+    if (soft_is_copy(soft)) {
+        return -EIO;
+    }
     if (count == 0) {
         return 0;
     }

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/diag.h"
+#include "base/options.h"
 #include "mmu/entry.h"
 #include "mmu/host.h"
 
@@ -21,29 +22,33 @@ static bool is_memory_type(unsigned type)
     return type <= MEMORY_TYPE_WRITE_BACK && type != 2 && type != 3;
 }
 
+static const struct options_kind OPTIONS = OPTIONS_KIND(gm_soft_options, opaque);
+
 static int check_options(const struct gm_soft_options *options, struct gm_diag *diag)
 {
     unsigned levels = options->ept_levels;
     unsigned bits = options->gpa_bits;
 
-    if (options->size != sizeof(*options)) {
-        return diag_set(diag, -EINVAL, "gm_soft_options.size is not that of this library");
-    }
     if (bits != 0 && (bits < GPA_BITS_MIN || bits > GPA_BITS_MAX)) {
-        return diag_set(diag, -EINVAL, "guest addresses of %u bits: they have %u to %u", bits,
-                        GPA_BITS_MIN, GPA_BITS_MAX);
+        return diag_set(diag, GM_DIAG_SOFT_OPTIONS, -EINVAL,
+                        "guest addresses of %u bits: they have %u to %u", bits, GPA_BITS_MIN,
+                        GPA_BITS_MAX);
     }
     if (levels != 0 && levels != 4 && levels != 5) {
-        return diag_set(diag, -EINVAL, "tables of %u levels: they have 4 or 5", levels);
+        return diag_set(diag, GM_DIAG_SOFT_OPTIONS, -EINVAL,
+                        "tables of %u levels: they have 4 or 5", levels);
     }
     if (levels == 4 && bits > GPA_BITS_OF_4_LEVELS) {
-        return diag_set(diag, -EINVAL, "guest addresses of %u bits take tables of 5 levels", bits);
+        return diag_set(diag, GM_DIAG_SOFT_OPTIONS, -EINVAL,
+                        "guest addresses of %u bits take tables of 5 levels", bits);
     }
     if (options->log != GM_SOFT_LOG_PROTECT && options->log != GM_SOFT_LOG_BUFFER) {
-        return diag_set(diag, -EINVAL, "%d is no way of logging writes", (int)options->log);
+        return diag_set(diag, GM_DIAG_SOFT_OPTIONS, -EINVAL, "%d is no way of logging writes",
+                        (int)options->log);
     }
     if (!is_memory_type(options->memory_type)) {
-        return diag_set(diag, -EINVAL, "%u is no memory type of EPT", options->memory_type);
+        return diag_set(diag, GM_DIAG_SOFT_OPTIONS, -EINVAL, "%u is no memory type of EPT",
+                        options->memory_type);
     }
     return 0;
 }
@@ -94,11 +99,31 @@ static int init_parts(struct gm_soft *soft, const struct gm_soft_options *option
     if (rc != 0) {
         goto out_lock;
     }
+    rc = chips_init(&soft->chips);
+    if (rc != 0) {
+        goto out_memfds;
+    }
+    rc = clock_init(&soft->clock);
+    if (rc != 0) {
+        goto out_chips;
+    }
+    rc = msr_filter_init(&soft->msr_filter);
+    if (rc != 0) {
+        goto out_clock;
+    }
+    rc = iobuses_init(&soft->iobuses, &soft->allocator);
+    if (rc != 0) {
+        goto out_filter;
+    }
+    rc = irqfds_init(&soft->irqfds, &soft->allocator);
+    if (rc != 0) {
+        goto out_iobuses;
+    }
     soft->arch_ops = mmu_arch_ops;
     soft->arch_ops.private_gone = guest_memfd_gone;
     rc = kcore_init(&soft->core, &core);
     if (rc != 0) {
-        goto out_memfds;
+        goto out_irqfds;
     }
     rc = mmu_init(&soft->mmu, &soft->core, &mmu);
     if (rc != 0) {
@@ -109,6 +134,16 @@ static int init_parts(struct gm_soft *soft, const struct gm_soft_options *option
 
 out_core:
     kcore_fini(&soft->core);
+out_irqfds:
+    irqfds_fini(&soft->irqfds);
+out_iobuses:
+    iobuses_fini(&soft->iobuses);
+out_filter:
+    msr_filter_fini(&soft->msr_filter, &soft->allocator);
+out_clock:
+    clock_fini(&soft->clock);
+out_chips:
+    chips_fini(&soft->chips);
 out_memfds:
     guest_memfds_fini(&soft->memfds, &soft->allocator);
 out_lock:
@@ -118,58 +153,87 @@ out_lock:
 
 int gm_soft_open(const struct gm_soft_options *options, struct gm_soft **out, struct gm_diag *diag)
 {
-    struct gm_soft_options chosen = {.size = sizeof(chosen)};
+    struct gm_soft_options chosen;
     const struct gm_allocator *allocator;
     struct gm_soft *soft;
-    int rc;
+    int rc = options_take(&OPTIONS, &chosen, options, diag);
 
-    if (options != NULL) {
-        rc = check_options(options, diag);
-        if (rc != 0) {
-            return rc;
-        }
-        chosen = *options;
+    if (rc == 0) {
+        rc = check_options(&chosen, diag);
+    }
+    if (rc != 0) {
+        return rc;
     }
     fill_in(&chosen);
     if (!host_can_populate()) {
-        return diag_set(diag, -EOPNOTSUPP,
+        return diag_set(diag, GM_DIAG_SOFT_KERNEL, -EOPNOTSUPP,
                         "this kernel has no MADV_POPULATE_WRITE: it takes Linux 5.14 or newer");
     }
     allocator = mem_allocator_or_default(chosen.allocator);
     soft = mem_zalloc(allocator, sizeof(*soft));
     if (soft == NULL) {
-        return diag_set(diag, -ENOMEM, "no memory for a software VM");
+        return diag_set(diag, GM_DIAG_NO_MEMORY, -ENOMEM, "no memory for a software VM");
+    }
+    rc = fork_mark_init(&soft->mark);
+    if (rc != 0) {
+        mem_free(allocator, soft);
+        return diag_set(diag, GM_DIAG_NO_MEMORY, rc, "no memory for a software VM's mark");
     }
     soft->allocator = *allocator;
     soft->private_slots.are_made = chosen.intel_private_slots;
+    for (unsigned space = 0; space < KCORE_SPACES; space++) {
+        soft->faces[space] = (struct soft_face){soft, space};
+    }
     rc = init_parts(soft, &chosen);
     if (rc != 0) {
+        fork_mark_fini(&soft->mark);
         mem_free(allocator, soft);
-        return diag_set(diag, rc, "a software VM cannot be made: %s", strerror(-rc));
+        return diag_set(diag, GM_DIAG_SOFT_FAILED, rc, "a software VM cannot be made: %s",
+                        strerror(-rc));
     }
     *out = soft;
     return 0;
 }
 
-int gm_soft_close(struct gm_soft *soft)
+static int close_vm(struct gm_soft *soft)
 {
     struct gm_allocator allocator;
+
+    if (soft_count_vcpus(soft) != 0) {
+        return -EBUSY;
+    }
+    rings_fini(&soft->rings);
+    kcore_unfollow(&soft->core, &soft->memfds.follower);
+    mmu_fini(&soft->mmu);
+    kcore_fini(&soft->core);
+    irqfds_fini(&soft->irqfds);
+    iobuses_fini(&soft->iobuses);
+    msr_filter_fini(&soft->msr_filter, &soft->allocator);
+    clock_fini(&soft->clock);
+    chips_fini(&soft->chips);
+    private_slots_fini(&soft->private_slots);
+    guest_memfds_fini(&soft->memfds, &soft->allocator);
+    lock_fini(&soft->lock);
+    fork_mark_fini(&soft->mark);
+    allocator = soft->allocator;
+    mem_free(&allocator, soft);
+    return 0;
+}
+
+int gm_soft_close(struct gm_soft *soft)
+{
+    int rc;
 
     if (soft == NULL) {
         return 0;
     }
-    if (soft_has_vcpus(soft)) {
-        return -EBUSY;
+    if (!soft_is_copy(soft)) {
+        return close_vm(soft);
     }
-    kcore_unfollow(&soft->core, &soft->memfds.follower);
-    mmu_fini(&soft->mmu);
-    kcore_fini(&soft->core);
-    private_slots_fini(&soft->private_slots);
-    guest_memfds_fini(&soft->memfds, &soft->allocator);
-    lock_fini(&soft->lock);
-    allocator = soft->allocator;
-    mem_free(&allocator, soft);
-    return 0;
+    alone_begin();
+    rc = close_vm(soft);
+    alone_end();
+    return rc;
 }
 
 void gm_soft_set_tracker(struct gm_soft *soft, gm_soft_written_fn *written, void *opaque)
@@ -187,9 +251,9 @@ int gm_soft_untrack(struct gm_soft *soft, unsigned space, gm_gpa_t gpa)
     return mmu_untrack(&soft->mmu, space, gfn_of(gpa));
 }
 
-void gm_soft_invalidate_begin(struct gm_soft *soft, gm_hva_t hva, uint64_t size_bytes)
+bool gm_soft_invalidate_begin(struct gm_soft *soft, gm_hva_t hva, uint64_t size_bytes)
 {
-    notifier_start(&soft->core, (struct hva){hva}, size_bytes);
+    return notifier_start(&soft->core, (struct hva){hva}, size_bytes);
 }
 
 void gm_soft_invalidate_end(struct gm_soft *soft, gm_hva_t hva, uint64_t size_bytes)

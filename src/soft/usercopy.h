@@ -16,4 +16,7 @@
 int usercopy_from(void *to, uint64_t from, size_t size_bytes);
 int usercopy_to(uint64_t to, const void *from, size_t size_bytes);
 
+/* The same of memory that other threads change meanwhile: each word is given as it was at some moment. */
+int usercopy_to_shared(uint64_t to, const void *from, size_t size_bytes);
+
 #endif

@@ -24,9 +24,10 @@ enum transfer_kind {
 struct transfer {
     enum transfer_kind kind;
     uint8_t fill;
-    unsigned depth;      /* IOMMUs that were followed */
-    uint8_t *to;         /* READ */
-    const uint8_t *from; /* WRITE */
+    unsigned depth;       /* IOMMUs that were followed */
+    struct ticket ticket; /* of their translations; depth is not 0 */
+    uint8_t *to;          /* READ */
+    const uint8_t *from;  /* WRITE */
     uint64_t size_bytes;
     struct gm_attrs attrs;
 };
@@ -44,6 +45,20 @@ static struct transfer transfer_take(struct transfer *transfer, uint64_t bytes)
         transfer->from += bytes;
     }
     return piece;
+}
+
+/* Put back what is left of a piece that was taken. */
+static void transfer_give_back(struct transfer *transfer, const struct transfer *piece)
+{
+    transfer->to = piece->to;
+    transfer->from = piece->from;
+    transfer->size_bytes += piece->size_bytes;
+}
+
+/* Inside a section. May the access go on where translations have led it? */
+static bool transfer_may_go_on(const struct transfer *transfer)
+{
+    return transfer->depth == 0 || ticket_holds(&transfer->ticket);
 }
 
 /* Bytes that cannot be read are zero. */
@@ -162,38 +177,68 @@ static enum gm_access transfer_device(const struct transfer *piece, struct dispa
 static enum gm_access transfer_run(const struct gm_view *view, uint64_t gpa,
                                    struct transfer *transfer);
 
-/* A piece that an IOMMU translates, page by page. */
+/*
+ * The front of a piece, to the end of an IOMMU's page or until something is unmapped: what it did is taken off the
+ * piece.
+ */
+static enum gm_access transfer_page(struct transfer *piece, struct iommu_access *access)
+{
+    enum gm_access result = piece->depth < IOMMU_DEPTH_MAX ? iommu_ask(access) : GM_ACCESS_DENIED;
+    struct transfer in_page = transfer_take(piece, access->size_bytes);
+    const struct gm_view *view;
+
+    if (result != GM_ACCESS_OK) {
+        transfer_nothing(&in_page);
+        return result;
+    }
+    in_page.depth++;
+    if (iommu_enter(&in_page.ticket, access, &view)) {
+        result = transfer_run(view, access->gpa, &in_page);
+    }
+    if (in_page.size_bytes > 0) {
+        transfer_give_back(piece, &in_page);
+    }
+    return result;
+}
+
+/*
+ * A piece that an IOMMU translates. The first IOMMU of a row begins again where something was unmapped, with
+ * what is left; those behind it leave that to the first.
+ */
 static enum gm_access transfer_translated(struct transfer *piece, struct gm_region *region,
                                           uint64_t offset)
 {
     unsigned outcome = GM_ACCESS_OK;
+    unsigned tries = 0;
 
-    while (piece->size_bytes > 0) {
+    while (piece->size_bytes > 0 && tries < IOMMU_TRIES_MAX) {
+        uint64_t before = piece->size_bytes;
         struct iommu_access access = {
             .region = region,
             .offset = offset,
             .need = piece->kind == TRANSFER_READ ? NEED_READ : NEED_WRITE,
             .attrs = piece->attrs,
-            .size_bytes = piece->size_bytes,
+            .size_bytes = before,
         };
-        enum gm_access result =
-            piece->depth < IOMMU_DEPTH_MAX ? iommu_ask(&access) : GM_ACCESS_DENIED;
-        struct transfer in_page = transfer_take(piece, access.size_bytes);
 
-        in_page.depth++;
-        if (result == GM_ACCESS_OK) {
-            rcu_enter();
-            result = transfer_run(space_view(access.space), access.gpa, &in_page);
-        } else {
-            transfer_nothing(&in_page);
+        if (piece->depth == 0) {
+            piece->ticket = ticket_now(region->map);
+        } else if (!ticket_holds(&piece->ticket)) {
+            return (enum gm_access)outcome;
         }
-        outcome |= result;
-        offset += access.size_bytes;
+        outcome |= transfer_page(piece, &access);
+        offset += before - piece->size_bytes;
+        tries = before == piece->size_bytes ? tries + 1 : 0;
+    }
+    if (piece->size_bytes > 0) {
+        transfer_nothing(piece);
+        piece->size_bytes = 0;
+        outcome |= GM_ACCESS_DENIED;
     }
     return (enum gm_access)outcome;
 }
 
-/* A piece that calls out. Leaves the read section; the caller enters again. */
+/* A piece that calls out. Leaves the read section; the caller enters again, if nothing is left of the piece. */
 static enum gm_access transfer_outside(struct transfer *piece, const struct range *range,
                                        uint64_t gpa, enum route route)
 {
@@ -213,13 +258,17 @@ static enum gm_access transfer_outside(struct transfer *piece, const struct rang
         result = transfer_translated(piece, at.region, at.offset);
     } else {
         result = transfer_device(piece, &at);
+        piece->size_bytes = 0;
     }
     eventfd_list_put(eventfds);
     gm_region_put(at.region);
     return result;
 }
 
-/* Begins at a place that was looked up, in the section of its view, which is left. */
+/*
+ * Begins at a place that was looked up, in the section of its view, which is left. Behind an IOMMU, what is left of
+ * the transfer has to be translated again.
+ */
 static enum gm_access transfer_from(struct place *place, struct transfer *transfer)
 {
     bool is_write = transfer->kind != TRANSFER_READ;
@@ -238,10 +287,18 @@ static enum gm_access transfer_from(struct place *place, struct transfer *transf
                 view_get(held);
             }
             outcome |= transfer_outside(&piece, range, place->gpa, route);
+            if (piece.size_bytes > 0) {
+                transfer_give_back(transfer, &piece);
+                break;
+            }
             if (transfer->size_bytes == 0) {
                 break;
             }
             rcu_enter();
+            if (!transfer_may_go_on(transfer)) {
+                rcu_leave();
+                break;
+            }
         } else {
             outcome |= transfer_inside(&piece, range, place->gpa, route);
             if (transfer->size_bytes == 0) {
@@ -289,68 +346,161 @@ enum gm_access access_write(const struct gm_view *view, uint64_t gpa, const void
 
 /* ---- the public face: first what nearly all accesses are, one range of RAM ---- */
 
-static __attribute__((noinline)) enum gm_access read_slow(struct place *place, void *data,
+/* In a section, in which the space still is, and which is left. */
+static __attribute__((noinline)) enum gm_access slow(struct gm_space *space, uint64_t gpa,
+                                                     unsigned need, struct transfer *transfer)
+{
+    const struct gm_view *view = space_view(space);
+    struct place place =
+        place_found(view, gpa, transfer->size_bytes, view_find(view, gpa), need, transfer->attrs);
+    struct gm_view *cold = place_look_again(&place);
+    enum gm_access result = transfer_from(&place, transfer);
+
+    view_warm(cold);
+    return result;
+}
+
+static __attribute__((noinline)) enum gm_access read_slow(struct gm_space *space, gm_gpa_t gpa,
+                                                          void *data, size_t size_bytes,
                                                           struct gm_attrs attrs)
 {
     struct transfer transfer = {
-        .kind = TRANSFER_READ, .to = data, .size_bytes = place->size_bytes, .attrs = attrs};
+        .kind = TRANSFER_READ, .to = data, .size_bytes = size_bytes, .attrs = attrs};
 
-    return transfer_from(place, &transfer);
+    return slow(space, gpa, NEED_READ, &transfer);
 }
 
-static __attribute__((noinline)) enum gm_access write_slow(struct place *place, const void *data,
+static __attribute__((noinline)) enum gm_access write_slow(struct gm_space *space, gm_gpa_t gpa,
+                                                           const void *data, size_t size_bytes,
                                                            struct gm_attrs attrs)
 {
     struct transfer transfer = {
-        .kind = TRANSFER_WRITE, .from = data, .size_bytes = place->size_bytes, .attrs = attrs};
+        .kind = TRANSFER_WRITE, .from = data, .size_bytes = size_bytes, .attrs = attrs};
 
-    return transfer_from(place, &transfer);
+    return slow(space, gpa, NEED_WRITE, &transfer);
+}
+
+/* Not in a section, since rcu_try() would not. */
+static __attribute__((noinline)) enum gm_access read_outside(struct gm_space *space, gm_gpa_t gpa,
+                                                             void *data, size_t size_bytes,
+                                                             struct gm_attrs attrs)
+{
+    rcu_enter();
+    return read_slow(space, gpa, data, size_bytes, attrs);
+}
+
+static __attribute__((noinline)) enum gm_access write_outside(struct gm_space *space, gm_gpa_t gpa,
+                                                              const void *data, size_t size_bytes,
+                                                              struct gm_attrs attrs)
+{
+    rcu_enter();
+    return write_slow(space, gpa, data, size_bytes, attrs);
+}
+
+/* What descriptors and headers are: 16 to 64 bytes, which are copied without a call. */
+static inline bool is_short(size_t size_bytes)
+{
+    return size_bytes - 16 <= 48;
+}
+
+/* All are loaded before any is stored. */
+static inline void copy_short(void *to, const void *from, size_t size_bytes)
+{
+    typedef uint64_t block __attribute__((vector_size(16), aligned(1), may_alias));
+    uint8_t *out = to;
+    const uint8_t *in = from;
+    block first = *(const block *)in;
+    block last = *(const block *)(in + size_bytes - 16);
+
+    if (size_bytes > 32) {
+        block second = *(const block *)(in + 16);
+        block third = *(const block *)(in + size_bytes - 32);
+
+        *(block *)(out + 16) = second;
+        *(block *)(out + size_bytes - 32) = third;
+    }
+    *(block *)out = first;
+    *(block *)(out + size_bytes - 16) = last;
+}
+
+/* The rest of a read and a write of RAM, in its section, which is left. */
+static __attribute__((noinline)) enum gm_access
+read_by_call(void *data, const void *memory, size_t size_bytes, struct rcu_section section)
+{
+    memcpy(data, memory, size_bytes);
+    rcu_end(section);
+    return GM_ACCESS_OK;
+}
+
+static __attribute__((noinline)) enum gm_access
+write_mark(struct gm_ram *ram, uint64_t ram_offset, size_t size_bytes, struct rcu_section section)
+{
+    ram_dirty_mark_inside(ram, ram_offset, size_bytes);
+    rcu_end(section);
+    return GM_ACCESS_OK;
+}
+
+static __attribute__((noinline)) enum gm_access write_by_call(const struct gpa_entry *entry,
+                                                              uint64_t gpa, const void *data,
+                                                              size_t size_bytes,
+                                                              struct rcu_section section)
+{
+    memcpy(gpa_entry_pointer(entry, gpa), data, size_bytes);
+    if (ram_recorders(entry->ram) != 0) {
+        ram_dirty_mark_inside(entry->ram, entry->ram_offset + (gpa - entry->gpa), size_bytes);
+    }
+    rcu_end(section);
+    return GM_ACCESS_OK;
 }
 
 enum gm_access gm_read(struct gm_space *space, gm_gpa_t gpa, void *data, size_t size_bytes,
                        struct gm_attrs attrs)
 {
-    uint64_t hole_last = 0;
-    const struct gm_view *view;
-    const struct range *range;
+    struct rcu_section section;
+    const struct gpa_entry *entry;
 
-    if (size_bytes == 0) {
+    if (__builtin_expect(size_bytes == 0, 0)) {
         return GM_ACCESS_OK;
     }
-    rcu_enter();
-    view = space_view(space);
-    range = view_lookup(view, gpa, &hole_last);
-    if (!range_is_direct(range, RANGE_DIRECT_READ, gpa, size_bytes)) {
-        struct place place = place_found(view, gpa, size_bytes, range, hole_last);
-
-        return read_slow(&place, data, attrs);
+    if (!rcu_try(&section)) {
+        return read_outside(space, gpa, data, size_bytes, attrs);
     }
-    memcpy(data, range_pointer(range, gpa), size_bytes);
-    rcu_leave();
+    entry = view_guess(space_view(space), gpa);
+    if (__builtin_expect(!offsets_allow(entry->load_offsets, gpa - entry->gpa, size_bytes), 0)) {
+        return read_slow(space, gpa, data, size_bytes, attrs);
+    }
+    if (!is_short(size_bytes)) {
+        return read_by_call(data, gpa_entry_pointer(entry, gpa), size_bytes, section);
+    }
+    copy_short(data, gpa_entry_pointer(entry, gpa), size_bytes);
+    rcu_end(section);
     return GM_ACCESS_OK;
 }
 
 enum gm_access gm_write(struct gm_space *space, gm_gpa_t gpa, const void *data, size_t size_bytes,
                         struct gm_attrs attrs)
 {
-    uint64_t hole_last = 0;
-    const struct gm_view *view;
-    const struct range *range;
+    struct rcu_section section;
+    const struct gpa_entry *entry;
 
-    if (size_bytes == 0) {
+    if (__builtin_expect(size_bytes == 0, 0)) {
         return GM_ACCESS_OK;
     }
-    rcu_enter();
-    view = space_view(space);
-    range = view_lookup(view, gpa, &hole_last);
-    if (!range_is_direct(range, RANGE_DIRECT_WRITE, gpa, size_bytes)) {
-        struct place place = place_found(view, gpa, size_bytes, range, hole_last);
-
-        return write_slow(&place, data, attrs);
+    if (!rcu_try(&section)) {
+        return write_outside(space, gpa, data, size_bytes, attrs);
     }
-    memcpy(range_pointer(range, gpa), data, size_bytes);
-    range_mark(range, gpa, size_bytes);
-    rcu_leave();
+    entry = view_guess(space_view(space), gpa);
+    if (__builtin_expect(!offsets_allow(entry->store_offsets, gpa - entry->gpa, size_bytes), 0)) {
+        return write_slow(space, gpa, data, size_bytes, attrs);
+    }
+    if (!is_short(size_bytes)) {
+        return write_by_call(entry, gpa, data, size_bytes, section);
+    }
+    copy_short(gpa_entry_pointer(entry, gpa), data, size_bytes);
+    if (__builtin_expect(ram_recorders(entry->ram) != 0, 0)) {
+        return write_mark(entry->ram, entry->ram_offset + (gpa - entry->gpa), size_bytes, section);
+    }
+    rcu_end(section);
     return GM_ACCESS_OK;
 }
 

@@ -97,6 +97,7 @@ static void audit_view(const struct gm_view *view, struct render *render)
         GM_ASSERT(at < view->range_count && range_equals(&merged, view_range(view, at)));
         GM_ASSERT(merged.log_mask == view_range(view, at)->log_mask);
         GM_ASSERT(merged.eventfds == view_range(view, at)->eventfds);
+        GM_ASSERT(merged.coalesced == view_range(view, at)->coalesced);
         at++;
     }
     GM_ASSERT(at == view->range_count);

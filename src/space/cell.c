@@ -123,7 +123,7 @@ void cell_settle(struct cell *cell)
         view_put(cell->next_view);
         cell->next_view = NULL;
     }
-    mem_free(&cell->map->allocator, cell->changes.items);
+    mem_free(&cell->map->scratch.allocator, cell->changes.items);
     cell->changes = (struct change_list){0};
     cell->damage.count = 0;
     cell->touched = false;

@@ -21,9 +21,9 @@ struct damage {
 void damage_add(struct damage *damage, struct span span);
 
 struct cell {
+    _Atomic(struct gm_view *) view; /* first: the readers' way to it is short */
     struct gm_map *map;
     struct gm_region *root; /* referenced; NULL for the empty cell */
-    _Atomic(struct gm_view *) view;
     struct gm_space *spaces;
     uint32_t space_count;
     struct cell *next;
@@ -39,6 +39,15 @@ struct cell {
     struct gm_view *next_view; /* NULL: the view stays */
     struct change_list changes;
 };
+
+/* What the space shows now: borrowed until the read section that the caller is in ends. */
+static inline const struct gm_view *space_view(const struct gm_space *space)
+{
+    /* acquire, twice: pairs with the releases in cell_link_space() and publish() */
+    struct cell *cell = rcu_load(&((struct gm_space *)space)->cell);
+
+    return rcu_load(&cell->view);
+}
 
 static inline struct gm_view *cell_view(const struct cell *cell)
 {

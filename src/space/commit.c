@@ -114,25 +114,30 @@ static int apply_one(struct commit *commit, struct edit *edit)
     return 0;
 }
 
-static const char *reason_of(int result)
+struct reason {
+    int code;
+    enum gm_diag_id id;
+    const char *text;
+};
+
+static const struct reason *reason_of(int result)
 {
-    switch (result) {
-    case -EBUSY:
-        return "the child has a parent already";
-    case -ENOENT:
-        return "what it removes is not there";
-    case -EEXIST:
-        return "it is there already";
-    case -ELOOP:
-        return "the child contains its parent";
-    case -ENOMEM:
-        return "no memory";
-    case -EBADF:
-    case -EMFILE:
-        return "its descriptor cannot be duplicated";
-    default:
-        return "the region does not take it";
+    static const struct reason REASONS[] = {
+        {-EBUSY, GM_DIAG_EDIT_HAS_PARENT, "the child has a parent already"},
+        {-ENOENT, GM_DIAG_EDIT_NOT_THERE, "what it removes is not there"},
+        {-EEXIST, GM_DIAG_EDIT_THERE_ALREADY, "it is there already"},
+        {-ELOOP, GM_DIAG_EDIT_LOOP, "the child contains its parent"},
+        {-ENOMEM, GM_DIAG_NO_MEMORY, "no memory"},
+        {-EBADF, GM_DIAG_EDIT_DESCRIPTOR, "its descriptor cannot be duplicated"},
+        {-EMFILE, GM_DIAG_EDIT_DESCRIPTOR, "its descriptor cannot be duplicated"},
+        {0, GM_DIAG_EDIT_REFUSED, "the region does not take it"}, /* of all others */
+    };
+    const struct reason *reason = REASONS;
+
+    while (reason->code != 0 && reason->code != result) {
+        reason++;
     }
+    return reason;
 }
 
 static int apply_edits(struct commit *commit)
@@ -142,9 +147,11 @@ static int apply_edits(struct commit *commit)
         int result = apply_one(commit, edit);
 
         if (result != 0) {
-            return diag_set(commit->diag, result, "edit %zu, of region '%s', failed: %s",
-                            commit->applied + 1, edit->region != NULL ? edit->region->name : "",
-                            reason_of(result));
+            const struct reason *reason = reason_of(result);
+
+            return diag_set(commit->diag, reason->id, result,
+                            "edit %zu, of region '%s', failed: %s", commit->applied + 1,
+                            edit->region != NULL ? edit->region->name : "", reason->text);
         }
     }
     return 0;
@@ -191,7 +198,7 @@ static int cell_for_root(struct commit *commit, struct gm_region *root, struct c
 static int move_space(struct commit *commit, struct gm_space *space, struct cell *cell)
 {
     struct move *moves =
-        mem_reserve(&commit->locked.map->allocator, commit->moves, &commit->move_capacity,
+        mem_reserve(&commit->locked.map->scratch.allocator, commit->moves, &commit->move_capacity,
                     commit->move_count + 1, sizeof(*moves));
 
     if (moves == NULL) {
@@ -212,14 +219,14 @@ static int resolve_space(struct commit *commit, struct gm_space *space)
     int result = resolve_root(commit->locked, space->root, commit->hub->way_stamp, &root);
 
     if (result != 0) {
-        return diag_set(commit->diag, result, "the root of space '%s' leads back to itself",
-                        space->name);
+        return diag_set(commit->diag, GM_DIAG_ROOT_LOOP, result,
+                        "the root of space '%s' leads back to itself", space->name);
     }
     result = cell_for_root(commit, root, &cell);
     if (result == 0 && space->next_cell == NULL && cell != current_cell(space)) {
         result = move_space(commit, space, cell);
     }
-    return result != 0 ? diag_set(commit->diag, result, "no memory") : 0;
+    return result != 0 ? diag_set(commit->diag, GM_DIAG_NO_MEMORY, result, "no memory") : 0;
 }
 
 /* All spaces, if edits can have moved them; else those that were given another root. */
@@ -269,6 +276,23 @@ static void count_spaces(struct commit *commit)
     }
 }
 
+static int view_failed(int result, const struct gm_region *root, struct gm_diag *diag)
+{
+    const char *name = root != NULL ? root->name : "";
+
+    switch (result) {
+    case -ELOOP:
+        return diag_set(diag, GM_DIAG_VIEW_LOOP, result,
+                        "the map below region '%s' contains itself at the same address", name);
+    case -E2BIG:
+        return diag_set(diag, GM_DIAG_VIEW_TOO_BIG, result,
+                        "the map below region '%s' has too many ranges, steps or levels", name);
+    default:
+        return diag_set(diag, GM_DIAG_NO_MEMORY, result,
+                        "the map below region '%s' could not be rendered: no memory", name);
+    }
+}
+
 static int update_cells(struct commit *commit)
 {
     struct cell *cell;
@@ -278,11 +302,7 @@ static int update_cells(struct commit *commit)
         int result = cell->next_space_count > 0 ? cell_update(cell, &commit->render) : 0;
 
         if (result != 0) {
-            return diag_set(commit->diag, result, "the map below region '%s' %s",
-                            cell->root != NULL ? cell->root->name : "",
-                            result == -ELOOP   ? "contains itself at the same address"
-                            : result == -E2BIG ? "has too many ranges, steps or levels"
-                                               : "could not be rendered: no memory");
+            return view_failed(result, cell->root, commit->diag);
         }
     }
     return 0;
@@ -294,7 +314,7 @@ static int compare_move(struct commit *commit, struct move *move)
     const struct gm_view *new = view_to_be(move->space->next_cell);
     struct range_source before = {old, NULL, 0, old->range_count};
     struct range_source after = {new, NULL, 0, new->range_count};
-    const struct gm_allocator *allocator = &commit->locked.map->allocator;
+    const struct gm_allocator *allocator = &commit->locked.map->scratch.allocator;
     int result = diff_first_pass(&move->changes, allocator, before, after);
 
     return result == 0 ? diff_second_pass(&move->changes, allocator, before, after) : result;
@@ -343,7 +363,7 @@ static int collect_told(struct commit *commit)
     for (i = 0; hub->all_listener_count == 0 && i < hub->listener_count && result == 0; i++) {
         result = collect_space(commit, hub->listeners[i]->space);
     }
-    return result != 0 ? diag_set(commit->diag, result, "no memory") : 0;
+    return result != 0 ? diag_set(commit->diag, GM_DIAG_NO_MEMORY, result, "no memory") : 0;
 }
 
 /* ---- the outcome ---- */
@@ -366,9 +386,11 @@ static void publish_cell(struct cell *cell)
  */
 static void publish(struct commit *commit)
 {
+    struct readers *readers = &commit->locked.map->readers;
     struct cell *cell;
     size_t i;
 
+    readers_change(readers);
     for (i = 0; i < commit->move_count; i++) {
         publish_cell(commit->moves[i].space->next_cell);
     }
@@ -381,6 +403,7 @@ static void publish(struct commit *commit)
     for (cell = commit->walk.touched; cell != NULL; cell = cell->next_touched) {
         publish_cell(cell);
     }
+    readers_changed(readers);
 }
 
 /* The commit's scratch in cells and spaces goes; so do cells that nobody shows (any more, or at last). */
@@ -398,7 +421,7 @@ static void settle_cells(struct commit *commit)
         }
     }
     for (i = 0; i < commit->move_count; i++) {
-        mem_free(&commit->locked.map->allocator, commit->moves[i].changes.items);
+        mem_free(&commit->locked.map->scratch.allocator, commit->moves[i].changes.items);
         commit->moves[i].space->next_cell = NULL;
     }
 }
@@ -460,13 +483,22 @@ static void touch_left_cells(struct commit *commit)
     }
 }
 
+int commit_in_parent(const struct gm_map *map, struct gm_diag *diag)
+{
+    return map_is_copy(map) && !alone_now()
+               ? diag_set(diag, GM_DIAG_FORKED, -EIO,
+                          "this process is a child of the one that made the map")
+               : 0;
+}
+
 int commit_allowed(struct map_locked locked, struct gm_diag *diag)
 {
     if (locked.map->closed) {
-        return diag_set(diag, -EIO, "the map has been given up");
+        return diag_set(diag, GM_DIAG_MAP_GIVEN_UP, -EIO, "the map has been given up");
     }
     if (atomic_load_explicit(&locked.map->hub->broken, memory_order_relaxed)) {
-        return diag_set(diag, -EIO, "an earlier undo failed: the map takes no more commits");
+        return diag_set(diag, GM_DIAG_MAP_BROKEN, -EIO,
+                        "an earlier undo failed: the map takes no more commits");
     }
     return 0;
 }
@@ -504,7 +536,7 @@ int commit_edits(struct map_locked locked, struct edit *edits, size_t count, str
     }
     GM_AUDIT(map_audit(locked));
     count_add(result == 0 ? &hub->commits : &hub->failed_commits, 1);
-    mem_free(&locked.map->allocator, commit.moves);
+    mem_free(&locked.map->scratch.allocator, commit.moves);
     tell_end(&commit.telling);
     render_end(&commit.render);
     return result;

@@ -11,8 +11,11 @@
 /* The calling thread is inside a listener's callback of this map (it holds the lock already). */
 static inline bool commit_is_nested(const struct gm_map *map)
 {
-    return lock_is_mine(&map->lock);
+    return map_is_locked_out(map);
 }
+
+/* 0, or -EIO: the map is a copy in a child of fork(). Before anything is waited for; not asked of who takes it down. */
+int commit_in_parent(const struct gm_map *map, struct gm_diag *diag);
 
 /* 0, or -EIO: the map is broken or given up. What only takes things down need not ask. */
 int commit_allowed(struct map_locked locked, struct gm_diag *diag);

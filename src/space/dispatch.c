@@ -2,52 +2,13 @@
 #include "space/dispatch.h"
 
 #include "base/addr.h"
+#include "region/io_sizes.h"
 #include "space/order.h"
 
 #include <errno.h>
 #include <unistd.h>
 
 /* ---- sizes ---- */
-
-struct sizes {
-    unsigned min;
-    unsigned max;
-    bool unaligned;
-};
-
-#define VALID_MAX_DEFAULT 8u
-#define IMPLEMENTED_MAX_DEFAULT 4u
-
-/* What the region's maker left out filled in, and what makes no sense made harmless. */
-static struct sizes sizes_of(const struct gm_io_sizes *given, unsigned default_max)
-{
-    struct sizes sizes = {
-        .min = given->min_bytes != 0 ? given->min_bytes : 1,
-        .max = given->max_bytes != 0 ? given->max_bytes : default_max,
-        .unaligned = given->unaligned,
-    };
-
-    if (!number_size_is_valid(sizes.min)) {
-        sizes.min = 1;
-    }
-    if (!number_size_is_valid(sizes.max)) {
-        sizes.max = 8;
-    }
-    if (sizes.max < sizes.min) {
-        sizes.max = sizes.min;
-    }
-    return sizes;
-}
-
-static inline struct sizes valid_sizes(const struct gm_region *region)
-{
-    return sizes_of(&region->io.valid, VALID_MAX_DEFAULT);
-}
-
-static inline struct sizes implemented_sizes(const struct gm_region *region)
-{
-    return sizes_of(&region->io.implemented, IMPLEMENTED_MAX_DEFAULT);
-}
 
 /* The largest power of two, of at most @max, that @left has room for. */
 static unsigned fitting(unsigned max, uint64_t left)
@@ -69,20 +30,9 @@ static unsigned fitting_aligned(unsigned max, uint64_t offset, uint64_t left)
     return size;
 }
 
-static unsigned cut(const struct sizes *valid, uint64_t offset, uint64_t left)
+static unsigned cut(const struct io_sizes *valid, uint64_t offset, uint64_t left)
 {
     return valid->unaligned ? fitting(valid->max, left) : fitting_aligned(valid->max, offset, left);
-}
-
-static bool sizes_take(const struct sizes *sizes, uint64_t offset, unsigned size_bytes)
-{
-    return size_bytes >= sizes->min && size_bytes <= sizes->max &&
-           (sizes->unaligned || (offset & (size_bytes - 1)) == 0);
-}
-
-bool dispatch_is_big(const struct gm_region *region)
-{
-    return order_is_big(region->io.order, region->map);
 }
 
 /* ---- the guard against re-entry ---- */
@@ -120,7 +70,7 @@ struct call {
     unsigned take;
 };
 
-static struct call next_call(const struct sizes *implemented, uint64_t offset, unsigned left)
+static struct call next_call(const struct io_sizes *implemented, uint64_t offset, unsigned left)
 {
     struct call call;
 
@@ -147,7 +97,7 @@ static unsigned shift_of(unsigned size_bytes, unsigned first, unsigned count, bo
     return 8 * (big ? size_bytes - first - count : first);
 }
 
-static enum gm_access composed_load(const struct dispatch *at, const struct sizes *implemented,
+static enum gm_access composed_load(const struct dispatch *at, const struct io_sizes *implemented,
                                     unsigned size_bytes, uint64_t *value)
 {
     const struct gm_region *region = at->region;
@@ -173,7 +123,7 @@ static enum gm_access composed_load(const struct dispatch *at, const struct size
     return (enum gm_access)outcome;
 }
 
-static enum gm_access composed_store(const struct dispatch *at, const struct sizes *implemented,
+static enum gm_access composed_store(const struct dispatch *at, const struct io_sizes *implemented,
                                      unsigned size_bytes, uint64_t value)
 {
     const struct gm_region *region = at->region;
@@ -211,11 +161,11 @@ static bool has_callback(const struct gm_region *region, bool is_write)
 static enum gm_access accepted_load(const struct dispatch *at, unsigned size_bytes, uint64_t *value)
 {
     const struct gm_region *region = at->region;
-    struct sizes implemented = implemented_sizes(region);
+    struct io_sizes implemented = io_implemented_sizes(&region->io);
     uint64_t whole = 0;
     enum gm_access result;
 
-    if (!sizes_take(&implemented, at->offset, size_bytes)) {
+    if (!io_sizes_take(&implemented, at->offset, size_bytes)) {
         return composed_load(at, &implemented, size_bytes, value);
     }
     result = region->io.read(region->opaque, at->offset, size_bytes, &whole, at->attrs);
@@ -243,14 +193,25 @@ static enum gm_access guarded_load(const struct dispatch *at, unsigned size_byte
     return result;
 }
 
+/* Let writes that a hypervisor has collected come first. */
+static void flush_coalesced(const struct gm_region *region)
+{
+    const struct gm_map *map = region->map;
+
+    if (atomic_load_explicit(&region->flushes, memory_order_relaxed) && map->flush != NULL) {
+        map->flush(map->flush_opaque);
+    }
+}
+
 enum gm_access dispatch_load(const struct dispatch *at, unsigned size_bytes, uint64_t *value)
 {
-    struct sizes valid = valid_sizes(at->region);
+    struct io_sizes valid = io_valid_sizes(&at->region->io);
 
     *value = 0;
-    if (!has_callback(at->region, false) || !sizes_take(&valid, at->offset, size_bytes)) {
+    if (!has_callback(at->region, false) || !io_sizes_take(&valid, at->offset, size_bytes)) {
         return GM_ACCESS_DECODE;
     }
+    flush_coalesced(at->region);
     return at->region->io.guard_reentry ? guarded_load(at, size_bytes, value)
                                         : sized_load(at, size_bytes, value);
 }
@@ -281,7 +242,7 @@ static bool signal_eventfd(const struct dispatch *at, unsigned size_bytes, uint6
 static enum gm_access accepted_store(const struct dispatch *at, unsigned size_bytes, uint64_t value)
 {
     const struct gm_region *region = at->region;
-    struct sizes implemented;
+    struct io_sizes implemented;
 
     if (at->eventfds != NULL && signal_eventfd(at, size_bytes, value)) {
         return GM_ACCESS_OK;
@@ -289,8 +250,8 @@ static enum gm_access accepted_store(const struct dispatch *at, unsigned size_by
     if (region->io.write == NULL) {
         return GM_ACCESS_DECODE;
     }
-    implemented = implemented_sizes(region);
-    if (!sizes_take(&implemented, at->offset, size_bytes)) {
+    implemented = io_implemented_sizes(&region->io);
+    if (!io_sizes_take(&implemented, at->offset, size_bytes)) {
         return composed_store(at, &implemented, size_bytes, value);
     }
     return region->io.write(region->opaque, at->offset, size_bytes, value, at->attrs);
@@ -319,13 +280,14 @@ static enum gm_access guarded_store(const struct dispatch *at, unsigned size_byt
 
 enum gm_access dispatch_store(const struct dispatch *at, unsigned size_bytes, uint64_t value)
 {
-    struct sizes valid = valid_sizes(at->region);
+    struct io_sizes valid = io_valid_sizes(&at->region->io);
 
     /* A region without a write callback may still have eventfds. */
     if ((!has_callback(at->region, true) && at->eventfds == NULL) ||
-        !sizes_take(&valid, at->offset, size_bytes)) {
+        !io_sizes_take(&valid, at->offset, size_bytes)) {
         return GM_ACCESS_DECODE;
     }
+    flush_coalesced(at->region);
     return at->region->io.guard_reentry ? guarded_store(at, size_bytes, value)
                                         : sized_store(at, size_bytes, value);
 }
@@ -334,7 +296,7 @@ enum gm_access dispatch_store(const struct dispatch *at, unsigned size_bytes, ui
 
 enum gm_access dispatch_read(const struct dispatch *at, uint8_t *data, uint64_t size_bytes)
 {
-    struct sizes valid = valid_sizes(at->region);
+    struct io_sizes valid = io_valid_sizes(&at->region->io);
     bool big = dispatch_is_big(at->region);
     struct dispatch piece = *at;
     unsigned outcome = GM_ACCESS_OK;
@@ -354,7 +316,7 @@ enum gm_access dispatch_read(const struct dispatch *at, uint8_t *data, uint64_t 
 
 enum gm_access dispatch_write(const struct dispatch *at, const uint8_t *data, uint64_t size_bytes)
 {
-    struct sizes valid = valid_sizes(at->region);
+    struct io_sizes valid = io_valid_sizes(&at->region->io);
     bool big = dispatch_is_big(at->region);
     struct dispatch piece = *at;
     unsigned outcome = GM_ACCESS_OK;
@@ -375,7 +337,7 @@ enum gm_access dispatch_write(const struct dispatch *at, const uint8_t *data, ui
  * depend on where in a multiple of the largest size it starts and ends, the others have the largest
  * size, which is valid. So whole multiples may be left out.
  */
-static uint64_t bytes_alike(const struct gm_region *region, const struct sizes *valid,
+static uint64_t bytes_alike(const struct gm_region *region, const struct io_sizes *valid,
                             uint64_t size_bytes)
 {
     if (region->io.accepts != NULL || size_bytes < 2 * (uint64_t)valid->max) {
@@ -386,7 +348,7 @@ static uint64_t bytes_alike(const struct gm_region *region, const struct sizes *
 
 bool dispatch_is_valid(const struct dispatch *at, uint64_t size_bytes, bool is_write)
 {
-    struct sizes valid = valid_sizes(at->region);
+    struct io_sizes valid = io_valid_sizes(&at->region->io);
     struct dispatch piece = *at;
 
     if (!has_callback(at->region, is_write)) {
@@ -399,7 +361,7 @@ bool dispatch_is_valid(const struct dispatch *at, uint64_t size_bytes, bool is_w
         piece.offset += skipped;
         size_bytes -= skipped;
         piece_bytes = cut(&valid, piece.offset, size_bytes);
-        if (!sizes_take(&valid, piece.offset, piece_bytes) ||
+        if (!io_sizes_take(&valid, piece.offset, piece_bytes) ||
             !is_accepted(&piece, piece_bytes, is_write)) {
             return false;
         }

@@ -38,6 +38,7 @@
 #define SPACE_DISPATCH_H
 
 #include "region/region.h"
+#include "space/order.h"
 
 #include <guestmem/access.h>
 
@@ -50,7 +51,10 @@ struct dispatch {
 };
 
 /* Is the number that callbacks are given big-endian? */
-bool dispatch_is_big(const struct gm_region *region);
+static inline bool dispatch_is_big(const struct gm_region *region)
+{
+    return order_is_big(region->io.order, region->map);
+}
 
 /*
  * An access of 1, 2, 4 or 8 bytes; *value is in the region's order.
@@ -58,6 +62,42 @@ bool dispatch_is_big(const struct gm_region *region);
  */
 enum gm_access dispatch_load(const struct dispatch *at, unsigned size_bytes, uint64_t *value);
 enum gm_access dispatch_store(const struct dispatch *at, unsigned size_bytes, uint64_t value);
+
+/* The same, without eventfds; most are one call, which is made here. */
+static inline bool dispatch_is_plain(const struct gm_region *region, uint64_t offset,
+                                     unsigned size_bytes)
+{
+    return __builtin_expect((region->plain_sizes & size_bytes) != 0 &&
+                                (offset & (size_bytes - 1)) == 0 &&
+                                !atomic_load_explicit(&region->flushes, memory_order_relaxed),
+                            1);
+}
+
+static inline enum gm_access dispatch_load_at(struct gm_region *region, uint64_t offset,
+                                              unsigned size_bytes, uint64_t *value,
+                                              struct gm_attrs attrs)
+{
+    uint64_t whole = 0;
+    enum gm_access result;
+
+    if (!dispatch_is_plain(region, offset, size_bytes) || region->io.read == NULL) {
+        return dispatch_load(&(struct dispatch){region, NULL, offset, attrs}, size_bytes, value);
+    }
+    result = region->io.read(region->opaque, offset, size_bytes, &whole, attrs);
+    *value = result == GM_ACCESS_OK ? whole & number_mask(size_bytes) : 0;
+    return result;
+}
+
+static inline enum gm_access dispatch_store_at(struct gm_region *region, uint64_t offset,
+                                               unsigned size_bytes, uint64_t value,
+                                               struct gm_attrs attrs)
+{
+    if (!dispatch_is_plain(region, offset, size_bytes) || region->io.write == NULL) {
+        return dispatch_store(&(struct dispatch){region, NULL, offset, attrs}, size_bytes, value);
+    }
+    return region->io.write(region->opaque, offset, size_bytes, value & number_mask(size_bytes),
+                            attrs);
+}
 
 /* An access of any length; the data are in the guest's memory order. */
 enum gm_access dispatch_read(const struct dispatch *at, uint8_t *data, uint64_t size_bytes);

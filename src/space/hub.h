@@ -62,4 +62,13 @@ static inline uint64_t count_read(const atomic_uint_fast64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+/*
+ * Of a copy, by the thread that forked: was nobody changing the map as the process was copied? If somebody was, nothing can be
+ * said about what is in it.
+ */
+bool map_was_at_rest(struct gm_map *map);
+
+/* struct gm_map_options. */
+extern const struct options_kind map_options_kind;
+
 #endif

@@ -1,6 +1,6 @@
 /* space/hva.c - from a host address to the region and guest address that show it. */
 #include "space/route.h"
-#include "space/space.h"
+#include "space/cell.h"
 #include "view/hva_index.h"
 
 #include <guestmem/access.h>

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/diag.h"
+#include "base/options.h"
 #include "space/cell.h"
 #include "space/commit.h"
 #include "space/tell.h"
@@ -122,7 +123,7 @@ static int replay_to(struct map_locked locked, struct gm_listener *listener, boo
 
     result = replay_collect(&replay, listener, as_adds);
     if (result == -ENOMEM) {
-        diag_set(diag, result, "no memory to replay the map to a listener");
+        diag_set(diag, GM_DIAG_NO_MEMORY, result, "no memory to replay the map to a listener");
     }
     if (result == 0) {
         result = tell_prepare(&replay.telling);
@@ -147,7 +148,7 @@ static int enlist(struct map_locked locked, struct gm_listener *listener, struct
     int result = list_insert(locked, listener);
 
     if (result != 0) {
-        return diag_set(diag, result, "no memory for a listener");
+        return diag_set(diag, GM_DIAG_NO_MEMORY, result, "no memory for a listener");
     }
     result = replay_to(locked, listener, true, diag);
     if (result != 0) {
@@ -158,26 +159,38 @@ static int enlist(struct map_locked locked, struct gm_listener *listener, struct
 
 /* ---- the public face ---- */
 
+static const struct options_kind OPS = OPTIONS_KIND(gm_listener_ops, log_global_stop);
+
 int gm_listener_register(struct gm_map *map, struct gm_space *space, int32_t priority,
                          const struct gm_listener_ops *ops, void *opaque,
                          struct gm_listener **listener, struct gm_diag *diag)
 {
     struct map_locked locked;
+    struct gm_listener_ops taken;
     struct gm_listener *made;
-    int result;
+    int result = options_take(&OPS, &taken, ops, diag);
 
-    if (ops->size != sizeof(*ops) || (space != NULL && space->map != map)) {
-        return diag_set(diag, -EINVAL, "a listener's ops have another size, or its space a map");
+    if (result != 0) {
+        return result;
+    }
+    if (space != NULL && space->map != map) {
+        return diag_set(diag, GM_DIAG_OTHER_MAP, -EINVAL,
+                        "a listener's space belongs to another map");
+    }
+    result = commit_in_parent(map, diag);
+    if (result != 0) {
+        return result;
     }
     if (commit_is_nested(map)) {
-        return diag_set(diag, -EDEADLK, "a listener cannot be registered inside a callback");
+        return diag_set(diag, GM_DIAG_IN_CALLBACK, -EDEADLK,
+                        "a listener cannot be registered inside a callback");
     }
     made = mem_zalloc(&map->allocator, sizeof(*made));
     if (made == NULL) {
-        return diag_set(diag, -ENOMEM, "no memory for a listener");
+        return diag_set(diag, GM_DIAG_NO_MEMORY, -ENOMEM, "no memory for a listener");
     }
     *made = (struct gm_listener){
-        .map = map, .space = space, .priority = priority, .ops = *ops, .opaque = opaque};
+        .map = map, .space = space, .priority = priority, .ops = taken, .opaque = opaque};
     locked = map_lock(map);
     result = commit_allowed(locked, diag);
     if (result == 0) {
@@ -198,8 +211,13 @@ int gm_listener_unregister(struct gm_listener *listener, struct gm_diag *diag)
     struct map_locked locked;
     int result;
 
+    result = commit_in_parent(map, diag);
+    if (result != 0) {
+        return result;
+    }
     if (commit_is_nested(map)) {
-        return diag_set(diag, -EDEADLK, "a listener cannot be unregistered inside a callback");
+        return diag_set(diag, GM_DIAG_IN_CALLBACK, -EDEADLK,
+                        "a listener cannot be unregistered inside a callback");
     }
     locked = map_lock(map);
     result = replay_to(locked, listener, false, diag);
@@ -291,6 +309,10 @@ int gm_region_log_sync(struct gm_region *region, uint64_t offset_bytes, gm_size_
 
     if (!region_has_ram(region)) {
         return -EINVAL;
+    }
+    result = commit_in_parent(map, NULL);
+    if (result != 0) {
+        return result;
     }
     if (commit_is_nested(map)) {
         return -EDEADLK;

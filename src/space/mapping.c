@@ -5,7 +5,7 @@
  * address that the caller gave: it is written back there, through IOMMUs as they are then.
  */
 #include "space/route.h"
-#include "space/space.h"
+#include "space/cell.h"
 #include "space/translate.h"
 
 #include <guestmem/access.h>
@@ -140,8 +140,11 @@ static void map_direct(struct place *place, struct gm_mapping *mapping)
     rcu_leave();
 }
 
-/* Add the pages behind the first, as far as the IOMMU puts them one after the other. */
-static void extend_translated(struct gm_space *space, const struct place *wanted,
+/*
+ * Add the pages behind the first, as far as the IOMMU puts them one after the other. None after something was unmapped:
+ * there has been a moment when all of the mapping was translated like this.
+ */
+static void extend_translated(const struct place *first, const struct place *wanted,
                               struct gm_mapping *mapping)
 {
     const struct gm_region *region = mapping->internal[MAPPING_REGION];
@@ -154,11 +157,12 @@ static void extend_translated(struct gm_space *space, const struct place *wanted
         next.gpa += mapping->size_bytes;
         next.size_bytes -= mapping->size_bytes;
         rcu_enter();
-        next.view = space_view(space);
         if (place_follow(&next) != GM_ACCESS_OK) {
             return;
         }
-        follows = place_route(&next) == ROUTE_MEMORY && next.range->region->ram == region->ram &&
+        follows = place_route(&next) == ROUTE_MEMORY && next.is_translated &&
+                  next.ticket.unmaps == first->ticket.unmaps &&
+                  next.range->region->ram == region->ram &&
                   range_pointer(next.range, next.gpa) == end;
         if (follows) {
             place_extend(&next);
@@ -172,7 +176,7 @@ static void extend_translated(struct gm_space *space, const struct place *wanted
     }
 }
 
-/* Behind an IOMMU. In a section, which is left; space is referenced by the caller. */
+/* Behind an IOMMU. In a section, which is left; space and view are referenced by the caller. */
 static int map_translated(struct gm_space *space, struct place *place, const struct place *wanted,
                           struct gm_mapping *mapping)
 {
@@ -184,7 +188,7 @@ static int map_translated(struct gm_space *space, struct place *place, const str
     route = place_route(place);
     if (route == ROUTE_MEMORY) {
         map_direct(place, mapping);
-        extend_translated(space, wanted, mapping);
+        extend_translated(place, wanted, mapping);
         return 0;
     }
     rcu_leave();
@@ -198,6 +202,7 @@ static int map_slow(struct gm_space *space, struct place *place, enum route rout
                     struct gm_mapping *mapping)
 {
     struct place wanted = *place;
+    struct gm_view *view = (struct gm_view *)place->view;
     int result;
 
     if (route == ROUTE_DENIED || route == ROUTE_DECODE) {
@@ -206,7 +211,9 @@ static int map_slow(struct gm_space *space, struct place *place, enum route rout
     }
     ref_get(&space->refs); /* alive: we are in the section in which it was used first */
     if (route == ROUTE_TRANSLATE) {
+        view_get(view);
         result = map_translated(space, place, &wanted, mapping);
+        view_put(view);
     } else {
         rcu_leave();
         result = map_bounced(space, &wanted, place->run_bytes, mapping);
@@ -215,25 +222,37 @@ static int map_slow(struct gm_space *space, struct place *place, enum route rout
     return result;
 }
 
+/* All of it in one range of RAM. In a section. */
+static void map_entry(const struct gpa_entry *entry, uint64_t gpa, uint64_t size_bytes,
+                      bool is_write, struct gm_mapping *mapping)
+{
+    struct gm_region *region = entry->range->region;
+    uint64_t offset = gpa - entry->gpa;
+
+    region_get(region);
+    mapping->data = gpa_entry_pointer(entry, gpa);
+    mapping->size_bytes = size_bytes;
+    mapping->internal[MAPPING_REGION] = region;
+    mapping->internal[MAPPING_RAM_OFFSET] = (void *)(uintptr_t)(entry->ram_offset + offset);
+    mapping->internal[MAPPING_IS_WRITE] = is_write ? region : NULL;
+    mapping->internal[MAPPING_BOUNCE] = NULL;
+}
+
 /* ---- the public face ---- */
 
-int gm_map_range(struct gm_space *space, gm_gpa_t gpa, uint64_t *size_bytes, bool is_write,
-                 struct gm_attrs attrs, struct gm_mapping *mapping)
+/* In a section, in which the space still is, and which is left. */
+static __attribute__((noinline)) int map_any(struct gm_space *space, gm_gpa_t gpa,
+                                             uint64_t *size_bytes, bool is_write,
+                                             struct gm_attrs attrs, struct gm_mapping *mapping)
 {
-    struct place place = {.gpa = gpa,
-                          .size_bytes = *size_bytes,
-                          .need = is_write ? NEED_WRITE : NEED_READ,
-                          .attrs = attrs};
+    const struct gm_view *view = space_view(space);
+    struct place place = place_found(view, gpa, *size_bytes, view_find(view, gpa),
+                                     is_write ? NEED_WRITE : NEED_READ, attrs);
+    struct gm_view *cold = place_look_again(&place);
     enum route route;
     int result = 0;
 
-    if (*size_bytes == 0) {
-        return -EINVAL;
-    }
     *mapping = (struct gm_mapping){0};
-    rcu_enter();
-    place.view = space_view(space);
-    place_look(&place);
     route = place_route(&place);
     if (route == ROUTE_MEMORY) {
         map_direct(&place, mapping);
@@ -243,7 +262,31 @@ int gm_map_range(struct gm_space *space, gm_gpa_t gpa, uint64_t *size_bytes, boo
     if (result == 0) {
         *size_bytes = mapping->size_bytes;
     }
+    view_warm(cold);
     return result;
+}
+
+int gm_map_range(struct gm_space *space, gm_gpa_t gpa, uint64_t *size_bytes, bool is_write,
+                 struct gm_attrs attrs, struct gm_mapping *mapping)
+{
+    const struct gpa_entry *entry;
+    struct rcu_section section;
+
+    if (*size_bytes == 0) {
+        return -EINVAL;
+    }
+    if (!rcu_try(&section)) {
+        rcu_enter();
+        return map_any(space, gpa, size_bytes, is_write, attrs, mapping);
+    }
+    entry = view_guess(space_view(space), gpa);
+    if (!offsets_allow(is_write ? entry->store_offsets : entry->load_offsets, gpa - entry->gpa,
+                       *size_bytes)) {
+        return map_any(space, gpa, size_bytes, is_write, attrs, mapping);
+    }
+    map_entry(entry, gpa, *size_bytes, is_write, mapping);
+    rcu_end(section);
+    return 0;
 }
 
 enum gm_access gm_unmap(struct gm_mapping *mapping, uint64_t accessed_bytes)
@@ -260,7 +303,7 @@ enum gm_access gm_unmap(struct gm_mapping *mapping, uint64_t accessed_bytes)
             gm_ram_dirty_mark(region->ram, (uintptr_t)mapping->internal[MAPPING_RAM_OFFSET],
                               accessed_bytes, UINT32_MAX);
         }
-        gm_region_put(region);
+        region_put(region);
     }
     if (bounce != NULL) {
         if (bounce->is_write && accessed_bytes > 0) {

@@ -199,83 +199,269 @@ static enum gm_access store_translated(struct place *place, const struct number 
     return result;
 }
 
-/* All but RAM: at a place that was looked up, in the section of its view, which is left. */
-static __attribute__((noinline)) enum gm_access
-load_slow(struct place *place, const struct number *number, uint64_t *value)
+/* Inside a section: where the number lies, for place_look_again(). */
+static struct place place_of_number(struct gm_space *space, uint64_t gpa,
+                                    const struct number *number, unsigned need)
 {
+    const struct gm_view *view = space_view(space);
+
+    return place_found(view, gpa, number->size_bytes, view_find(view, gpa), need, number->attrs);
+}
+
+/* Inside a section, in which the space still is: @order as the caller gave it. */
+static inline struct number number_of(const struct gm_space *space, unsigned size_bytes,
+                                      enum gm_order order, struct gm_attrs attrs)
+{
+    return (struct number){size_bytes, order_is_big(order, space->map), attrs};
+}
+
+/*
+ * All but RAM and MMIO in one range, and these in a view without an index. In a section, which is left; looks again, and counts
+ * a lookup in a cold view.
+ */
+static __attribute__((noinline)) enum gm_access
+load_slow(struct gm_space *space, uint64_t gpa, const struct number *number, uint64_t *value)
+{
+    struct place place = place_of_number(space, gpa, number, NEED_READ);
+    struct gm_view *cold = place_look_again(&place);
+    enum gm_access result;
+
     *value = 0;
-    if (place->run_bytes != number->size_bytes) {
-        return load_bytes(place->view, place->gpa, number, value);
+    if (place.run_bytes != number->size_bytes) {
+        result = load_bytes(place.view, place.gpa, number, value);
+    } else {
+        result = place_is_iommu(&place) ? load_translated(&place, number, value)
+                                        : load_at(&place, number, value);
     }
-    return place_is_iommu(place) ? load_translated(place, number, value)
-                                 : load_at(place, number, value);
+    view_warm(cold);
+    return result;
 }
 
 static __attribute__((noinline)) enum gm_access
-store_slow(struct place *place, const struct number *number, uint64_t value)
+store_slow(struct gm_space *space, uint64_t gpa, const struct number *number, uint64_t value)
 {
-    if (place->run_bytes != number->size_bytes) {
-        return store_bytes(place->view, place->gpa, number, value);
+    struct place place = place_of_number(space, gpa, number, NEED_WRITE);
+    struct gm_view *cold = place_look_again(&place);
+    enum gm_access result;
+
+    if (place.run_bytes != number->size_bytes) {
+        result = store_bytes(place.view, place.gpa, number, value);
+    } else {
+        result = place_is_iommu(&place) ? store_translated(&place, number, value)
+                                        : store_at(&place, number, value);
     }
-    return place_is_iommu(place) ? store_translated(place, number, value)
-                                 : store_at(place, number, value);
+    view_warm(cold);
+    return result;
+}
+
+/* In a section, which is left, at an MMIO region's range that has all of the number. */
+static enum gm_access load_call(const struct range *range, uint64_t gpa, struct number number,
+                                uint64_t *value)
+{
+    struct gm_region *region = range->region;
+    uint64_t offset = range_offset(range, gpa);
+    enum gm_access result;
+
+    region_get(region);
+    rcu_leave();
+    result = dispatch_load_at(region, offset, number.size_bytes, value, number.attrs);
+    *value = number_reorder(&number, *value, dispatch_is_big(region));
+    region_put(region);
+    return result;
+}
+
+static enum gm_access store_call(const struct range *range, uint64_t gpa, struct number number,
+                                 uint64_t value)
+{
+    struct gm_region *region = range->region;
+    struct eventfd_list *eventfds = range->eventfds;
+    uint64_t offset = range_offset(range, gpa);
+    enum gm_access result;
+
+    region_get(region);
+    if (eventfds != NULL) {
+        eventfd_list_get(eventfds);
+    }
+    rcu_leave();
+    value = number_reorder(&number, value, dispatch_is_big(region));
+    if (eventfds != NULL) {
+        result = dispatch_store(&(struct dispatch){region, eventfds, offset, number.attrs},
+                                number.size_bytes, value);
+        eventfd_list_put(eventfds);
+    } else {
+        result = dispatch_store_at(region, offset, number.size_bytes, value, number.attrs);
+    }
+    region_put(region);
+    return result;
+}
+
+/* What is not RAM in one range of the view. In a section, which is left. */
+static __attribute__((noinline)) enum gm_access load_other(struct gm_space *space, gm_gpa_t gpa,
+                                                           unsigned size_bytes, enum gm_order order,
+                                                           uint64_t *value, struct gm_attrs attrs)
+{
+    struct number number = number_of(space, size_bytes, order, attrs);
+    const struct range *range = view_find(space_view(space), gpa);
+
+    return range != NULL && (range->flags & RANGE_CALLS) != 0 && range->last - gpa >= size_bytes - 1
+               ? load_call(range, gpa, number, value)
+               : load_slow(space, gpa, &number, value);
+}
+
+static __attribute__((noinline)) enum gm_access store_other(struct gm_space *space, gm_gpa_t gpa,
+                                                            unsigned size_bytes,
+                                                            enum gm_order order, uint64_t value,
+                                                            struct gm_attrs attrs)
+{
+    struct number number = number_of(space, size_bytes, order, attrs);
+    const struct range *range = view_find(space_view(space), gpa);
+
+    return range != NULL && (range->flags & RANGE_CALLS) != 0 && range->last - gpa >= size_bytes - 1
+               ? store_call(range, gpa, number, value)
+               : store_slow(space, gpa, &number, value);
+}
+
+/* Likewise; not in a section, since rcu_try() would not. */
+static __attribute__((noinline)) enum gm_access load_outside(struct gm_space *space, gm_gpa_t gpa,
+                                                             unsigned size_bytes,
+                                                             enum gm_order order, uint64_t *value,
+                                                             struct gm_attrs attrs)
+{
+    rcu_enter();
+    return load_other(space, gpa, size_bytes, order, value, attrs);
+}
+
+static __attribute__((noinline)) enum gm_access store_outside(struct gm_space *space, gm_gpa_t gpa,
+                                                              unsigned size_bytes,
+                                                              enum gm_order order, uint64_t value,
+                                                              struct gm_attrs attrs)
+{
+    rcu_enter();
+    return store_other(space, gpa, size_bytes, order, value, attrs);
+}
+
+/* After a store that crosses pages, or the end of its block: in its section, which is left. */
+static __attribute__((noinline)) enum gm_access
+store_mark_slow(struct gm_ram *ram, uint64_t ram_offset, uint64_t size_bytes)
+{
+    ram_dirty_mark_inside(ram, ram_offset, size_bytes);
+    rcu_leave();
+    return GM_ACCESS_OK;
+}
+
+/* After a store, in its section, which is left: @clients record. */
+static __attribute__((noinline)) enum gm_access store_mark(struct gm_ram *ram, uint64_t ram_offset,
+                                                           uint64_t size_bytes, uint32_t clients,
+                                                           struct rcu_section section)
+{
+    uint64_t page = ram_offset >> PAGE_SHIFT_4K;
+
+    if (__builtin_expect((ram_offset + size_bytes - 1) >> PAGE_SHIFT_4K != page, 0) ||
+        __builtin_expect(ram_offset >= ram_size(ram), 0)) {
+        return store_mark_slow(ram, ram_offset, size_bytes);
+    }
+    ram_dirty_mark_page(&ram->dirty, page, clients);
+    rcu_end(section);
+    return GM_ACCESS_OK;
+}
+
+/* @order as the caller gave it. Inside a section, in which the space still is. */
+static inline uint64_t to_or_from_host(const struct gm_space *space, uint64_t value,
+                                       unsigned size_bytes, enum gm_order order)
+{
+    return __builtin_expect(order == HOST_ORDER, 1) ||
+                   order_is_big(order, space->map) == HOST_IS_BIG
+               ? value
+               : number_swap(value, size_bytes);
+}
+
+/* Inlined for each size, which is worth ten instructions. */
+static inline __attribute__((always_inline)) enum gm_access
+load_number(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes, enum gm_order order,
+            uint64_t *value, struct gm_attrs attrs)
+{
+    const struct gpa_entry *entry;
+    struct rcu_section section;
+    uint64_t raw;
+
+    if (!rcu_try(&section)) {
+        return load_outside(space, gpa, size_bytes, order, value, attrs);
+    }
+    entry = view_guess(space_view(space), gpa);
+    if (__builtin_expect(!offsets_allow_number(entry->load_offsets, gpa - entry->gpa, size_bytes),
+                         0)) {
+        return load_other(space, gpa, size_bytes, order, value, attrs);
+    }
+    raw = to_or_from_host(space, host_load(gpa_entry_pointer(entry, gpa), size_bytes), size_bytes,
+                          order);
+    rcu_end(section);
+    *value = raw;
+    return GM_ACCESS_OK;
+}
+
+static inline __attribute__((always_inline)) enum gm_access
+store_number(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes, enum gm_order order,
+             uint64_t value, struct gm_attrs attrs)
+{
+    const struct gpa_entry *entry;
+    struct rcu_section section;
+    uint64_t offset;
+    uint32_t clients;
+
+    if (!rcu_try(&section)) {
+        return store_outside(space, gpa, size_bytes, order, value, attrs);
+    }
+    entry = view_guess(space_view(space), gpa);
+    if (__builtin_expect(!offsets_allow_number(entry->store_offsets, gpa - entry->gpa, size_bytes),
+                         0)) {
+        return store_other(space, gpa, size_bytes, order, value, attrs);
+    }
+    offset = gpa - entry->gpa;
+    host_store(gpa_entry_pointer(entry, gpa), to_or_from_host(space, value, size_bytes, order),
+               size_bytes);
+    clients = ram_recorders(entry->ram);
+    if (__builtin_expect(clients != 0, 0)) {
+        return store_mark(entry->ram, entry->ram_offset + offset, size_bytes, clients, section);
+    }
+    rcu_end(section);
+    return GM_ACCESS_OK;
 }
 
 enum gm_access gm_load(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes,
                        enum gm_order order, uint64_t *value, struct gm_attrs attrs)
 {
-    struct number number = {size_bytes, order_is_big(order, space->map), attrs};
-    uint64_t hole_last = 0;
-    const struct gm_view *view;
-    const struct range *range;
-    uint64_t raw;
-
-    if (!number_size_is_valid(size_bytes)) {
+    if (__builtin_expect(size_bytes == 8, 1)) {
+        return load_number(space, gpa, 8, order, value, attrs);
+    }
+    switch (size_bytes) {
+    case 4:
+        return load_number(space, gpa, 4, order, value, attrs);
+    case 2:
+        return load_number(space, gpa, 2, order, value, attrs);
+    case 1:
+        return load_number(space, gpa, 1, order, value, attrs);
+    default:
         *value = 0;
         return GM_ACCESS_DECODE;
     }
-    rcu_enter();
-    view = space_view(space);
-    range = view_lookup(view, gpa, &hole_last);
-    if (!range_is_direct(range, RANGE_DIRECT_READ, gpa, size_bytes)) {
-        struct place place = place_found(view, gpa, size_bytes, range, hole_last);
-
-        place.need = NEED_READ;
-        place.attrs = attrs;
-        return load_slow(&place, &number, value);
-    }
-    raw = host_load(range_pointer(range, gpa), size_bytes);
-    rcu_leave();
-    *value = number.big == HOST_IS_BIG ? raw : number_swap(raw, size_bytes);
-    return GM_ACCESS_OK;
 }
 
 enum gm_access gm_store(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes,
                         enum gm_order order, uint64_t value, struct gm_attrs attrs)
 {
-    struct number number = {size_bytes, order_is_big(order, space->map), attrs};
-    uint64_t hole_last = 0;
-    const struct gm_view *view;
-    const struct range *range;
-
-    if (!number_size_is_valid(size_bytes)) {
+    if (__builtin_expect(size_bytes == 8, 1)) {
+        return store_number(space, gpa, 8, order, value, attrs);
+    }
+    switch (size_bytes) {
+    case 4:
+        return store_number(space, gpa, 4, order, value, attrs);
+    case 2:
+        return store_number(space, gpa, 2, order, value, attrs);
+    case 1:
+        return store_number(space, gpa, 1, order, value, attrs);
+    default:
         return GM_ACCESS_DECODE;
     }
-    rcu_enter();
-    view = space_view(space);
-    range = view_lookup(view, gpa, &hole_last);
-    if (!range_is_direct(range, RANGE_DIRECT_WRITE, gpa, size_bytes)) {
-        struct place place = place_found(view, gpa, size_bytes, range, hole_last);
-
-        place.need = NEED_WRITE;
-        place.attrs = attrs;
-        return store_slow(&place, &number, value);
-    }
-    host_store(range_pointer(range, gpa),
-               number.big == HOST_IS_BIG ? value : number_swap(value, size_bytes), size_bytes);
-    range_mark(range, gpa, size_bytes);
-    rcu_leave();
-    return GM_ACCESS_OK;
 }
 
 /* ---- compare and swap ---- */
@@ -333,6 +519,42 @@ static enum gm_access cmpxchg_inside(const struct number *number, const struct p
     return GM_ACCESS_OK;
 }
 
+/* In the section of place_follow(), which is left. */
+static enum gm_access cmpxchg_at(const struct place *place, const struct number *number,
+                                 uint64_t *expected, uint64_t desired)
+{
+    enum route route =
+        place->range != NULL ? route_of(place->range, true, place->attrs) : ROUTE_DECODE;
+    enum gm_access result;
+
+    if (route == ROUTE_DENIED) {
+        result = GM_ACCESS_DENIED;
+    } else if ((route != ROUTE_MEMORY && route != ROUTE_ABSENT) ||
+               place->run_bytes != number->size_bytes) {
+        result = GM_ACCESS_DECODE;
+    } else {
+        result = cmpxchg_inside(number, place, expected, desired);
+    }
+    rcu_leave();
+    return result;
+}
+
+/* Through IOMMUs. In the section that the place's view was loaded in, which is left. */
+static enum gm_access cmpxchg_translated(struct place *place, const struct number *number,
+                                         uint64_t *expected, uint64_t desired)
+{
+    struct gm_view *held = (struct gm_view *)place->view;
+    enum gm_access result;
+
+    view_get(held);
+    result = place_follow(place);
+    if (result == GM_ACCESS_OK) {
+        result = cmpxchg_at(place, number, expected, desired);
+    }
+    view_put(held);
+    return result;
+}
+
 enum gm_access gm_cmpxchg(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes,
                           enum gm_order order, uint64_t *expected, uint64_t desired,
                           struct gm_attrs attrs)
@@ -340,26 +562,15 @@ enum gm_access gm_cmpxchg(struct gm_space *space, gm_gpa_t gpa, unsigned size_by
     struct number number = {size_bytes, order_is_big(order, space->map), attrs};
     struct place place = {
         .gpa = gpa, .size_bytes = size_bytes, .need = NEED_READ | NEED_WRITE, .attrs = attrs};
-    enum gm_access result;
-    enum route route;
 
     if (!number_size_is_valid(size_bytes) || (gpa & (size_bytes - 1)) != 0) {
         return GM_ACCESS_DECODE;
     }
     rcu_enter();
     place.view = space_view(space);
-    result = place_follow(&place);
-    if (result != GM_ACCESS_OK) {
-        return result;
+    place_look(&place);
+    if (place_is_iommu(&place)) {
+        return cmpxchg_translated(&place, &number, expected, desired);
     }
-    route = place.range != NULL ? route_of(place.range, true, attrs) : ROUTE_DECODE;
-    if (route == ROUTE_DENIED) {
-        result = GM_ACCESS_DENIED;
-    } else if ((route != ROUTE_MEMORY && route != ROUTE_ABSENT) || place.run_bytes != size_bytes) {
-        result = GM_ACCESS_DECODE;
-    } else {
-        result = cmpxchg_inside(&number, &place, expected, desired);
-    }
-    rcu_leave();
-    return result;
+    return cmpxchg_at(&place, &number, expected, desired);
 }

@@ -55,30 +55,29 @@ static inline uint64_t range_ram_offset(const struct range *range, uint64_t gpa)
 }
 
 /*
- * Is an access of @size_bytes at @gpa, where @range (or a hole: NULL) was found, nothing but host
- * memory that @direct (RANGE_DIRECT_*) allows to use? The question of every fast path.
+ * Record a write that has been stored to a block, or the range's. Without a client that is a barrier to
+ * the compiler and a load. Inside a section.
  */
-static inline bool range_is_direct(const struct range *range, uint32_t direct, uint64_t gpa,
-                                   uint64_t size_bytes)
+static inline void ram_mark(struct gm_ram *ram, uint64_t ram_offset, uint64_t size_bytes)
 {
-    return __builtin_expect(range != NULL && (range->flags & direct) != 0 &&
-                                bytes_until(gpa, range->last, size_bytes) == size_bytes,
-                            1);
-}
-
-/*
- * Record a write that has been stored to the range's block. Without a client that is a barrier to
- * the compiler and a load; gm_ram_dirty_mark() does the same again, and marks (ram/dirty.h).
- */
-static inline void range_mark(const struct range *range, uint64_t gpa, uint64_t size_bytes)
-{
-    struct gm_ram *ram = range->region->ram;
-
     barrier_light(&ram->dirty.barrier);
     /* acquire: pairs with the release with which a client begins */
     if (__builtin_expect(atomic_load_explicit(&ram->dirty.active, memory_order_acquire) != 0, 0)) {
-        gm_ram_dirty_mark(ram, range_ram_offset(range, gpa), size_bytes, UINT32_MAX);
+        ram_dirty_mark_inside(ram, ram_offset, size_bytes);
     }
+}
+
+static inline void range_mark(const struct range *range, uint64_t gpa, uint64_t size_bytes)
+{
+    ram_mark(range->region->ram, range_ram_offset(range, gpa), size_bytes);
+}
+
+/* Who records stores to the block? After the store, of a kind that store_offsets allowed. */
+static inline uint32_t ram_recorders(const struct gm_ram *ram)
+{
+    atomic_signal_fence(memory_order_seq_cst); /* barrier_light(), where it is no more than that */
+    /* acquire: pairs with the release with which a client begins */
+    return atomic_load_explicit(&ram->dirty.active, memory_order_acquire);
 }
 
 /*

@@ -8,14 +8,6 @@
 
 #include <errno.h>
 
-const struct gm_view *space_view(const struct gm_space *space)
-{
-    /* acquire, twice: pairs with the releases in cell_link_space() and publish() */
-    const struct cell *cell = rcu_load(&((struct gm_space *)space)->cell);
-
-    return rcu_load(&((struct cell *)cell)->view);
-}
-
 struct gm_view *gm_view_get(struct gm_space *space)
 {
     struct gm_view *view;
@@ -121,14 +113,20 @@ int gm_space_new(struct gm_map *map, const char *name, struct gm_region *root,
 
     name = name != NULL ? name : "";
     if (root != NULL && root->map != map) {
-        return diag_set(diag, -EINVAL, "the root of space '%s' belongs to another map", name);
+        return diag_set(diag, GM_DIAG_OTHER_MAP, -EINVAL,
+                        "the root of space '%s' belongs to another map", name);
+    }
+    result = commit_in_parent(map, diag);
+    if (result != 0) {
+        return result;
     }
     if (commit_is_nested(map)) {
-        return diag_set(diag, -EDEADLK, "an address space cannot be made inside a listener");
+        return diag_set(diag, GM_DIAG_IN_CALLBACK, -EDEADLK,
+                        "an address space cannot be made inside a listener");
     }
     made = make(map, name);
     if (made == NULL) {
-        return diag_set(diag, -ENOMEM, "no memory for space '%s'", name);
+        return diag_set(diag, GM_DIAG_NO_MEMORY, -ENOMEM, "no memory for space '%s'", name);
     }
     locked = map_lock(map);
     result = commit_allowed(locked, diag);
@@ -150,13 +148,19 @@ int gm_space_free(struct gm_space *space, struct gm_diag *diag)
     struct map_locked locked;
     int result;
 
+    result = commit_in_parent(map, diag);
+    if (result != 0) {
+        return result;
+    }
     if (commit_is_nested(map)) {
-        return diag_set(diag, -EDEADLK, "an address space cannot end inside a listener");
+        return diag_set(diag, GM_DIAG_IN_CALLBACK, -EDEADLK,
+                        "an address space cannot end inside a listener");
     }
     locked = map_lock(map);
     if (space->listener_count > 0) {
         map_unlock(locked);
-        return diag_set(diag, -EBUSY, "space '%s' has listeners of its own", space->name);
+        return diag_set(diag, GM_DIAG_SPACE_HAS_LISTENERS, -EBUSY,
+                        "space '%s' has listeners of its own", space->name);
     }
     result = commit_root(locked, space, NULL, diag);
     if (result == 0) {

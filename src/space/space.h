@@ -36,9 +36,6 @@ struct gm_space {
     struct rcu_item reclaim;
 };
 
-/* What the space shows now: borrowed until the read section that the caller is in ends. */
-const struct gm_view *space_view(const struct gm_space *space);
-
 /* Drop a reference; the last frees the space's memory. */
 void space_put(struct gm_space *space);
 

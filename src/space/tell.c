@@ -2,8 +2,10 @@
 #include "space/tell.h"
 
 #include "base/diag.h"
+#include "base/log.h"
 
 #include <errno.h>
+#include <string.h>
 
 static bool hears(const struct gm_listener *listener, const struct gm_space *space)
 {
@@ -69,11 +71,36 @@ static void abort_all(struct telling *telling)
     }
 }
 
+/* What a listener has to say when it refuses: kept apart, as success writes no diag. */
+static void begin_saying(struct gm_diag *said)
+{
+    said->code = 0;
+    said->id = GM_DIAG_NONE;
+    said->text[0] = '\0';
+}
+
+/* It has refused with @result. Return: @result. */
+static int pass_on(const struct telling *telling, struct gm_diag *said, int result)
+{
+    if (said->text[0] == '\0') {
+        return diag_set(telling->diag, GM_DIAG_LISTENER_REFUSED, result,
+                        "a listener refused the commit: %s", strerror(-result));
+    }
+    if (telling->diag != NULL) {
+        said->code = result;
+        said->id = said->id != GM_DIAG_NONE ? said->id : GM_DIAG_LISTENER_REFUSED;
+        *telling->diag = *said;
+    }
+    return result;
+}
+
 static int prepare_one(struct telling *telling, struct gm_listener *listener)
 {
+    struct gm_diag said;
     size_t i;
     int result = 0;
 
+    begin_saying(&said);
     for (i = 0; i < telling->told_count && result == 0; i++) {
         const struct told *told = &telling->told[i];
 
@@ -81,11 +108,11 @@ static int prepare_one(struct telling *telling, struct gm_listener *listener)
             name_space(told);
             count_call(telling);
             result = listener->ops.prepare(listener->opaque, told->space, told->changes->items,
-                                           told->changes->count, telling->diag);
+                                           told->changes->count, &said);
             listener->prepared = listener->prepared || result == 0;
         }
     }
-    return result;
+    return result != 0 ? pass_on(telling, &said, result) : 0;
 }
 
 int tell_prepare(struct telling *telling)
@@ -112,6 +139,7 @@ static void call_change(struct telling *telling, struct gm_listener *listener,
     void (*region_call)(void *, const struct gm_section *) = NULL;
     void (*log_call)(void *, const struct gm_section *, uint32_t, uint32_t) = NULL;
     void (*eventfd_call)(void *, const struct gm_section *, const struct gm_eventfd *) = NULL;
+    void (*coalesced_call)(void *, const struct gm_section *, const struct gm_coalesced *) = NULL;
 
     switch (change->kind) {
     case GM_CHANGE_DEL:
@@ -132,6 +160,12 @@ static void call_change(struct telling *telling, struct gm_listener *listener,
     case GM_CHANGE_EVENTFD_DEL:
         eventfd_call = ops->eventfd_del;
         break;
+    case GM_CHANGE_COALESCED_DEL:
+        coalesced_call = ops->coalesced_del;
+        break;
+    case GM_CHANGE_COALESCED_ADD:
+        coalesced_call = ops->coalesced_add;
+        break;
     case GM_CHANGE_EVENTFD_ADD:
         eventfd_call = ops->eventfd_add;
         break;
@@ -145,12 +179,16 @@ static void call_change(struct telling *telling, struct gm_listener *listener,
     } else if (eventfd_call != NULL) {
         count_call(telling);
         eventfd_call(listener->opaque, &change->section, &change->eventfd);
+    } else if (coalesced_call != NULL) {
+        count_call(telling);
+        coalesced_call(listener->opaque, &change->section, &change->coalesced);
     }
 }
 
 static bool descends(enum gm_change_kind kind)
 {
-    return kind == GM_CHANGE_DEL || kind == GM_CHANGE_LOG_STOP || kind == GM_CHANGE_EVENTFD_DEL;
+    return kind == GM_CHANGE_DEL || kind == GM_CHANGE_LOG_STOP || kind == GM_CHANGE_EVENTFD_DEL ||
+           kind == GM_CHANGE_COALESCED_DEL;
 }
 
 static void tell_pass(struct telling *telling, const struct told *told, size_t first, size_t end)
@@ -227,13 +265,17 @@ static int undo_all(struct telling *telling)
     }
     if (result != 0) {
         atomic_store_explicit(&telling->locked.map->hub->broken, true, memory_order_relaxed);
-        diag_set(telling->diag, result, "a failed commit could not be undone: the map is broken");
+        log_say(&telling->locked.map->log, GM_LOG_ERROR,
+                "a failed commit could not be undone: the map is broken and takes no more commits");
+        diag_set(telling->diag, GM_DIAG_UNDO_FAILED, result,
+                 "a failed commit could not be undone: the map is broken");
     }
     return result;
 }
 
 int tell_apply(struct telling *telling)
 {
+    struct gm_diag said;
     size_t i;
 
     for (i = 0; i < telling->listener_count; i++) {
@@ -245,10 +287,13 @@ int tell_apply(struct telling *telling)
         }
         count_call(telling);
         listener->applied = true; /* in part, if it fails: it is asked to undo that, too */
-        result = listener->ops.apply(listener->opaque, telling->diag);
+        begin_saying(&said);
+        result = listener->ops.apply(listener->opaque, &said);
         if (result != 0) {
-            int undone = undo_all(telling);
+            int undone;
 
+            (void)pass_on(telling, &said, result);
+            undone = undo_all(telling);
             abort_all(telling);
             return undone != 0 ? undone : result;
         }
@@ -282,7 +327,7 @@ void tell_settled(struct telling *telling)
 int tell_add(struct telling *telling, struct gm_space *space, struct change_list *changes)
 {
     struct told *told =
-        mem_reserve(&telling->locked.map->allocator, telling->told, &telling->told_capacity,
+        mem_reserve(&telling->locked.map->scratch.allocator, telling->told, &telling->told_capacity,
                     telling->told_count + 1, sizeof(*told));
     size_t at = telling->told_count;
 
@@ -304,5 +349,5 @@ int tell_add(struct telling *telling, struct gm_space *space, struct change_list
 
 void tell_end(struct telling *telling)
 {
-    mem_free(&telling->locked.map->allocator, telling->told);
+    mem_free(&telling->locked.map->scratch.allocator, telling->told);
 }

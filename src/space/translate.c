@@ -1,36 +1,89 @@
 /* space/translate.c - asking IOMMU regions, and finding what is at the end of them. */
 #include "space/translate.h"
 
+#include "base/point.h"
 #include "space/route.h"
 
-/* A refusal holds for this much at least, if the IOMMU does not say how large its pages are. */
-#define DENIED_PAGE_MASK 0xfffu
+/* What the region says about the access; zeroes: refused. */
+static struct gm_iommu_entry ask(const struct iommu_access *access)
+{
+    const struct gm_region *region = access->region;
+    const struct gm_iommu_ops *ops = &region->iommu->ops;
+    struct gm_iommu_request request = {
+        .offset = access->offset,
+        .index = gm_iommu_index(region, access->attrs),
+        .rights = access->need,
+        .attrs = access->attrs,
+    };
+    struct gm_iommu_entry entry = {0};
+
+    if (ops->translate != NULL && request.index < ops->index_count) {
+        ops->translate(region->opaque, &request, &entry);
+    }
+    return entry;
+}
 
 enum gm_access iommu_ask(struct iommu_access *access)
 {
-    const struct gm_region *region = access->region;
-    bool is_write = (access->need & NEED_WRITE) != 0;
-    struct gm_iommu_entry entry = {0};
-    bool is_denied = true;
+    struct gm_iommu_entry entry = ask(access);
+    bool is_denied = entry.space == NULL ||
+                     ((access->need & NEED_WRITE) != 0 && !entry.can_write) ||
+                     ((access->need & NEED_READ) != 0 && !entry.can_read);
     uint64_t in_page;
 
-    if (region->iommu.translate != NULL) {
-        region->iommu.translate(region->opaque, access->offset, is_write, access->attrs, &entry);
-        is_denied = entry.space == NULL || (is_write && !entry.can_write) ||
-                    ((access->need & NEED_READ) != 0 && !entry.can_read);
-    }
     if (is_denied) {
-        entry.page_mask |= DENIED_PAGE_MASK;
+        entry.page_mask |= IOMMU_DENIED_MASK;
     }
     in_page = access->offset & entry.page_mask;
     access->size_bytes = bytes_until(in_page, entry.page_mask, access->size_bytes);
     access->space = entry.space;
     access->gpa = (entry.translated & ~entry.page_mask) + in_page;
+    GM_POINT("iommu-translated");
     return is_denied ? GM_ACCESS_DENIED : GM_ACCESS_OK;
 }
 
+bool iommu_enter(const struct ticket *ticket, const struct iommu_access *access,
+                 const struct gm_view **view)
+{
+    rcu_enter();
+    if (!ticket_holds(ticket)) {
+        rcu_leave();
+        return false;
+    }
+    GM_POINT("iommu-entered");
+    *view = space_view(access->space);
+    return true;
+}
+
+/* ---- a place ---- */
+
+struct gm_view *place_look_again(struct place *place)
+{
+    struct gm_view *view = (struct gm_view *)place->view;
+    uint64_t last = 0;
+
+    if (place->range == NULL) {
+        place->range = view_search(view, place->gpa, &last);
+    }
+    if (place->range != NULL) {
+        last = place->range->last;
+    }
+    place->run_bytes = bytes_until(place->gpa, last, place->size_bytes);
+    if (!view_is_cold(view) || !view_count_cold(view)) {
+        return NULL;
+    }
+    view_get(view);
+    return view;
+}
+
+enum follow {
+    FOLLOWED,
+    FOLLOW_DENIED, /* outside of a section */
+    FOLLOW_AGAIN,  /* likewise: something was unmapped */
+};
+
 /* Leave the section, ask the IOMMU at the place, and enter the section of where that leads. */
-static enum gm_access follow_one(struct place *place, unsigned depth)
+static enum follow follow_one(struct place *place, unsigned depth)
 {
     struct iommu_access access = {
         .region = place->range->region,
@@ -50,29 +103,46 @@ static enum gm_access follow_one(struct place *place, unsigned depth)
     place->is_translated = true;
     place->size_bytes = access.size_bytes;
     place->run_bytes = access.size_bytes;
-    if (result == GM_ACCESS_OK) {
-        rcu_enter();
-        place->view = space_view(access.space);
-        place->gpa = access.gpa;
+    if (result != GM_ACCESS_OK) {
+        return FOLLOW_DENIED;
     }
-    return result;
+    place->gpa = access.gpa;
+    return iommu_enter(&place->ticket, &access, &place->view) ? FOLLOWED : FOLLOW_AGAIN;
 }
 
-enum gm_access place_follow(struct place *place)
+/* From a section of the place's view to its end. */
+static enum follow follow(struct place *place)
 {
     unsigned depth;
 
     place->is_translated = false;
     place_look(place);
+    if (place_is_iommu(place)) {
+        place->ticket = ticket_now(place->range->region->map);
+    }
     for (depth = 0; place_is_iommu(place); depth++) {
-        enum gm_access result = follow_one(place, depth);
+        enum follow result = follow_one(place, depth);
 
-        if (result != GM_ACCESS_OK) {
+        if (result != FOLLOWED) {
             return result;
         }
         place_look(place);
     }
-    return GM_ACCESS_OK;
+    return FOLLOWED;
+}
+
+enum gm_access place_follow(struct place *place)
+{
+    struct place start = *place;
+    enum follow result = follow(place);
+    unsigned tries;
+
+    for (tries = 1; result == FOLLOW_AGAIN && tries < IOMMU_TRIES_MAX; tries++) {
+        *place = start;
+        rcu_enter();
+        result = follow(place);
+    }
+    return result == FOLLOWED ? GM_ACCESS_OK : GM_ACCESS_DENIED;
 }
 
 void place_extend(struct place *place)

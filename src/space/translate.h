@@ -9,15 +9,37 @@
 #ifndef SPACE_TRANSLATE_H
 #define SPACE_TRANSLATE_H
 
-#include "space/space.h"
+#include "region/iommu.h"
+#include "space/cell.h"
 
 #include <guestmem/access.h>
 
 #define IOMMU_DEPTH_MAX 8u
 
 /* What an access wants to do. */
-#define NEED_READ (1u << 0)
-#define NEED_WRITE (1u << 1)
+#define NEED_READ GM_IOMMU_READ
+#define NEED_WRITE GM_IOMMU_WRITE
+
+/*
+ * When a translation was asked for: before that, and of all that were followed in a row. What it said may be used inside
+ * a section in which the ticket still holds; an unmap that comes later waits for that section
+ * (region/iommu.h).
+ */
+struct ticket {
+    const struct gm_map *map; /* alive: somebody has a reference on a region of it */
+    uint64_t unmaps;
+};
+
+static inline struct ticket ticket_now(const struct gm_map *map)
+{
+    return (struct ticket){map, iommu_unmaps(map)};
+}
+
+/* Context: inside a section, before anything that a translation said is touched. */
+static inline bool ticket_holds(const struct ticket *ticket)
+{
+    return iommu_unmaps(ticket->map) == ticket->unmaps;
+}
 
 /*
  * An address that is being followed: in @view, which the open read section keeps, or whose
@@ -34,13 +56,15 @@ struct place {
     const struct range *range; /* NULL: a hole */
     uint64_t run_bytes;        /* the part of size_bytes that lies in the range, or hole */
     bool is_translated;        /* an IOMMU was followed */
+    struct ticket ticket;      /* of the translation */
 };
 
 /*
  * Ask an IOMMU region about an access at @offset in it, of which size_bytes are clipped to the
  * page that the answer is about.
  * Context: outside of a read section, with a reference on the region.
- * Return: OK, and where the access goes on: space (the callback's to keep) and gpa; or DENIED.
+ * Return: OK, and where the access goes on: space (not to be touched outside of a section in which the
+ * ticket holds) and gpa; or DENIED.
  */
 struct iommu_access {
     struct gm_region *region;
@@ -53,6 +77,13 @@ struct iommu_access {
 };
 enum gm_access iommu_ask(struct iommu_access *access);
 
+/*
+ * Enter a section again, in which what was asked for with @ticket may be used, and find the view of where it
+ * leads. False: not entered, since something was unmapped meanwhile.
+ */
+bool iommu_enter(const struct ticket *ticket, const struct iommu_access *access,
+                 const struct gm_view **view);
+
 /* Look @place up: set range and run_bytes. Context: inside a read section. */
 static inline void place_look(struct place *place)
 {
@@ -63,19 +94,26 @@ static inline void place_look(struct place *place)
         place->gpa, place->range != NULL ? place->range->last : hole_last, place->size_bytes);
 }
 
-/* A place that view_lookup() has found already; need and attrs are left to the caller. */
+/* A place that view_find() was asked about: @range is what it found, or NULL. run_bytes is left to place_look_again(). */
 static inline struct place place_found(const struct gm_view *view, uint64_t gpa,
                                        uint64_t size_bytes, const struct range *range,
-                                       uint64_t hole_last)
+                                       unsigned need, struct gm_attrs attrs)
 {
     return (struct place){
         .view = view,
         .gpa = gpa,
         .size_bytes = size_bytes,
+        .need = need,
+        .attrs = attrs,
         .range = range,
-        .run_bytes = bytes_until(gpa, range != NULL ? range->last : hole_last, size_bytes),
     };
 }
+
+/*
+ * Complete what place_found() left open. Context: inside the same read section.
+ * Return: NULL; or the view with a reference, which is due to be given to view_warm() after the section.
+ */
+struct gm_view *place_look_again(struct place *place);
 
 static inline bool place_is_iommu(const struct place *place)
 {
@@ -84,8 +122,9 @@ static inline bool place_is_iommu(const struct place *place)
 
 /*
  * Look @place up, and follow it until no IOMMU is there.
- * Context: inside a read section.
- * Return: OK, still inside one (maybe another); or DENIED, the section left: run_bytes are denied.
+ * Context: inside a read section; the caller has a reference on the view, where it may begin again.
+ * Return: OK, still inside one (maybe another), in which the ticket holds; or DENIED, the section left: run_bytes
+ * are denied.
  */
 enum gm_access place_follow(struct place *place);
 

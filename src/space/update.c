@@ -33,8 +33,8 @@ static int add_fresh(struct update *update, const struct window *window, const s
         update->fresh[update->fresh_count - 1].last = range->last;
         return 0;
     }
-    fresh = mem_reserve(&update->cell->map->allocator, update->fresh, &update->fresh_capacity,
-                        update->fresh_count + 1, sizeof(*fresh));
+    fresh = mem_reserve(&update->cell->map->scratch.allocator, update->fresh,
+                        &update->fresh_capacity, update->fresh_count + 1, sizeof(*fresh));
     if (fresh == NULL) {
         return -ENOMEM;
     }
@@ -299,7 +299,7 @@ static bool window_differs(const struct update *update, const struct window *win
         const struct range *fresh = &update->fresh[window->fresh_first + i];
 
         if (!range_equals(old, fresh) || old->log_mask != fresh->log_mask ||
-            old->eventfds != fresh->eventfds) {
+            old->eventfds != fresh->eventfds || old->coalesced != fresh->coalesced) {
             return true;
         }
     }
@@ -347,7 +347,7 @@ static int build_changes(struct update *update)
             struct range_source before = {update->old, NULL, window->old_first, window->old_end};
             struct range_source after = {NULL, update->fresh, window->fresh_first,
                                          window->fresh_end};
-            int result = passes[pass](&cell->changes, &cell->map->allocator, before, after);
+            int result = passes[pass](&cell->changes, &cell->map->scratch.allocator, before, after);
 
             if (result != 0) {
                 return result;
@@ -359,11 +359,19 @@ static int build_changes(struct update *update)
 
 int cell_update(struct cell *cell, struct render *render)
 {
-    struct update update = {.cell = cell, .old = cell_view(cell), .render = render};
+    struct update update;
     bool differs = false;
     uint32_t w;
     int result;
 
+    /* Member by member: the windows are not touched before they are needed. */
+    update.cell = cell;
+    update.old = cell_view(cell);
+    update.render = render;
+    update.window_count = 0;
+    update.fresh = NULL;
+    update.fresh_count = 0;
+    update.fresh_capacity = 0;
     count_add(&cell->map->hub->rendered_views, 1);
     render->steps = 0; /* the limit is a view's */
     result = render_windows(&update);
@@ -379,6 +387,6 @@ int cell_update(struct cell *cell, struct render *render)
     if (result == 0 && !cell->is_new && cell->map->hub->listener_count > 0) {
         result = build_changes(&update);
     }
-    mem_free(&cell->map->allocator, update.fresh);
+    mem_free(&cell->map->scratch.allocator, update.fresh);
     return result;
 }

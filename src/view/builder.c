@@ -19,6 +19,7 @@ void view_leaf_put(const struct gm_allocator *allocator, struct view_leaf *leaf)
     for (i = 0; i < leaf->count; i++) {
         gm_region_put(leaf->ranges[i].region);
         eventfd_list_put(leaf->ranges[i].eventfds);
+        coalesced_list_put(leaf->ranges[i].coalesced);
     }
     mem_free(allocator, leaf);
 }
@@ -32,7 +33,7 @@ void view_build_begin(struct view_builder *builder, struct gm_map *map, const st
 static void append_leaf(struct view_builder *builder, struct view_leaf *leaf)
 {
     struct view_leaf **leaves =
-        mem_reserve(&builder->map->allocator, builder->leaves, &builder->leaf_capacity,
+        mem_reserve(&builder->map->scratch.allocator, builder->leaves, &builder->leaf_capacity,
                     builder->leaf_count + 1, sizeof(*leaves));
 
     if (leaves == NULL) {
@@ -59,12 +60,27 @@ static bool open_leaf(struct view_builder *builder)
     return !builder->failed;
 }
 
-static void put_range(struct view_leaf *leaf, uint32_t at, const struct range *range)
+/* A leaf's own references: most ranges have a region alone. */
+static void get_range(const struct range *range)
 {
-    gm_region_get(range->region);
-    eventfd_list_get(range->eventfds);
-    leaf->ranges[at] = *range;
-    leaf->starts[at] = range->gpa;
+    ref_get(&range->region->refs);
+    if (range->eventfds != NULL) {
+        eventfd_list_get(range->eventfds);
+    }
+    if (range->coalesced != NULL) {
+        coalesced_list_get(range->coalesced);
+    }
+}
+
+/* @count ranges of @from, from @first on, become those of @leaf from @at on. */
+static void copy_ranges(struct view_leaf *leaf, uint32_t at, const struct view_leaf *from,
+                        uint32_t first, uint32_t count)
+{
+    memcpy(&leaf->ranges[at], &from->ranges[first], count * sizeof(leaf->ranges[0]));
+    memcpy(&leaf->starts[at], &from->starts[first], count * sizeof(leaf->starts[0]));
+    for (uint32_t i = at; i < at + count; i++) {
+        get_range(&leaf->ranges[i]);
+    }
 }
 
 /* If the leaf before the open one has room for it, take its ranges in front of the open leaf's. */
@@ -72,7 +88,6 @@ static void absorb_previous(struct view_builder *builder)
 {
     struct view_leaf *open = builder->open;
     struct view_leaf *previous;
-    uint32_t i;
 
     if (builder->leaf_count == 0) {
         return;
@@ -83,9 +98,7 @@ static void absorb_previous(struct view_builder *builder)
     }
     memmove(&open->ranges[previous->count], open->ranges, open->count * sizeof(open->ranges[0]));
     memmove(&open->starts[previous->count], open->starts, open->count * sizeof(open->starts[0]));
-    for (i = 0; i < previous->count; i++) {
-        put_range(open, i, &previous->ranges[i]);
-    }
+    copy_ranges(open, 0, previous, 0, previous->count);
     open->count += previous->count;
     builder->leaf_count--;
     view_leaf_put(&builder->map->allocator, previous);
@@ -100,14 +113,24 @@ static void close_leaf(struct view_builder *builder)
     }
 }
 
-void view_build_add(struct view_builder *builder, const struct range *range)
+/* The leaf that the next range goes to; NULL: no memory. */
+static struct view_leaf *leaf_with_room(struct view_builder *builder)
 {
     if (builder->open != NULL && builder->open->count == VIEW_LEAF_RANGES) {
         close_leaf(builder);
     }
-    if (open_leaf(builder)) {
-        put_range(builder->open, builder->open->count, range);
-        builder->open->count++;
+    return open_leaf(builder) ? builder->open : NULL;
+}
+
+void view_build_add(struct view_builder *builder, const struct range *range)
+{
+    struct view_leaf *leaf = leaf_with_room(builder);
+
+    if (leaf != NULL) {
+        get_range(range);
+        leaf->ranges[leaf->count] = *range;
+        leaf->starts[leaf->count] = range->gpa;
+        leaf->count++;
     }
 }
 
@@ -116,7 +139,6 @@ static void keep_of_leaf(struct view_builder *builder, struct view_leaf *leaf, u
                          uint32_t end)
 {
     uint32_t open_count = builder->open != NULL ? builder->open->count : 0;
-    uint32_t i;
 
     if (first == 0 && end == leaf->count && open_count + leaf->count > VIEW_LEAF_RANGES) {
         close_leaf(builder);
@@ -127,8 +149,18 @@ static void keep_of_leaf(struct view_builder *builder, struct view_leaf *leaf, u
         append_leaf(builder, leaf);
         return;
     }
-    for (i = first; i < end; i++) {
-        view_build_add(builder, &leaf->ranges[i]);
+    while (first < end) {
+        struct view_leaf *open = leaf_with_room(builder);
+        uint32_t count;
+
+        if (open == NULL) {
+            return;
+        }
+        count = VIEW_LEAF_RANGES - open->count;
+        count = count < end - first ? count : end - first;
+        copy_ranges(open, open->count, leaf, first, count);
+        open->count += count;
+        first += count;
     }
 }
 
@@ -171,6 +203,8 @@ static struct gm_view *assemble(struct view_builder *builder, struct gm_region *
     view->root = root;
     view->leaves = (struct view_leaf **)&view->firsts[count];
     atomic_init(&view->hva_index, NULL);
+    atomic_init(&view->gpa_index, NULL);
+    atomic_init(&view->cold_lookups, 0);
     for (i = 0; i < count; i++) {
         view->leaves[i] = builder->leaves[i];
         view->firsts[i] = builder->leaves[i]->starts[0];
@@ -201,7 +235,7 @@ struct gm_view *view_build_end(struct view_builder *builder, struct gm_region *r
             view_leaf_put(allocator, builder->leaves[i]);
         }
     }
-    mem_free(allocator, builder->leaves);
+    mem_free(&builder->map->scratch.allocator, builder->leaves);
     if (view != NULL) {
         GM_AUDIT(view_audit(view));
     }

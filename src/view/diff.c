@@ -95,6 +95,33 @@ static int append_eventfds(struct change_list *list, const struct gm_allocator *
     return 0;
 }
 
+/* What shows of those of the range's coalesced ranges that are not in @except, too. */
+static int append_coalesced(struct change_list *list, const struct gm_allocator *allocator,
+                            enum gm_change_kind kind, const struct range *range,
+                            const struct coalesced_list *except)
+{
+    const struct coalesced_list *coalesced = range->coalesced;
+    struct span shown = {range->gpa, (pos_t)range->last + 1};
+
+    for (uint32_t i = 0; coalesced != NULL && coalesced != except && i < coalesced->count; i++) {
+        const struct coalesced_item *item = &coalesced->items[i];
+        struct span span =
+            span_of((pos_t)range->gpa + item->offset - (pos_t)range->offset, (pos_t)item->size);
+
+        span = span_meet(span, shown);
+        if (!span_is_empty(span) && !coalesced_list_has(except, item)) {
+            struct gm_change *change = append(list, allocator, kind, range);
+
+            if (change == NULL) {
+                return -ENOMEM;
+            }
+            change->coalesced =
+                (struct gm_coalesced){(uint64_t)span.start, (uint64_t)(span.end - 1)};
+        }
+    }
+    return 0;
+}
+
 static int append_log(struct change_list *list, const struct gm_allocator *allocator,
                       const struct range *range, uint32_t old_mask)
 {
@@ -137,6 +164,10 @@ int diff_first_pass(struct change_list *list, const struct gm_allocator *allocat
 
         result = append_eventfds(list, allocator, GM_CHANGE_EVENTFD_DEL, old.now,
                                  stays ? new.now->eventfds : NULL);
+        if (result == 0) {
+            result = append_coalesced(list, allocator, GM_CHANGE_COALESCED_DEL, old.now,
+                                      stays ? new.now->coalesced : NULL);
+        }
         if (result == 0 && !stays && append(list, allocator, GM_CHANGE_DEL, old.now) == NULL) {
             result = -ENOMEM;
         }
@@ -158,8 +189,12 @@ int diff_second_pass(struct change_list *list, const struct gm_allocator *alloca
         if (append(list, allocator, stays ? GM_CHANGE_NOP : GM_CHANGE_ADD, new.now) == NULL) {
             return -ENOMEM;
         }
-        result = append_eventfds(list, allocator, GM_CHANGE_EVENTFD_ADD, new.now,
-                                 stays ? old.now->eventfds : NULL);
+        result = append_coalesced(list, allocator, GM_CHANGE_COALESCED_ADD, new.now,
+                                  stays ? old.now->coalesced : NULL);
+        if (result == 0) {
+            result = append_eventfds(list, allocator, GM_CHANGE_EVENTFD_ADD, new.now,
+                                     stays ? old.now->eventfds : NULL);
+        }
         if (result == 0) {
             result = append_log(list, allocator, new.now, stays ? old.now->log_mask : 0);
         }

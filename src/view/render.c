@@ -35,8 +35,8 @@ void render_begin(struct render *render, struct map_locked locked, struct render
 
 void render_end(struct render *render)
 {
-    mem_free(&render->locked.map->allocator, render->ranges);
-    mem_free(&render->locked.map->allocator, render->siblings);
+    mem_free(&render->locked.map->scratch.allocator, render->ranges);
+    mem_free(&render->locked.map->scratch.allocator, render->siblings);
 }
 
 /* ---- content: filling what is free ---- */
@@ -66,7 +66,7 @@ static int insert_range(struct render *render, size_t at, const struct range *ra
     if (render->count >= render->limits.max_ranges) {
         return -E2BIG;
     }
-    ranges = mem_reserve(&render->locked.map->allocator, render->ranges, &render->capacity,
+    ranges = mem_reserve(&render->locked.map->scratch.allocator, render->ranges, &render->capacity,
                          render->count + 1, sizeof(*ranges));
     if (ranges == NULL) {
         return -ENOMEM;
@@ -84,7 +84,7 @@ static uint32_t direct_flags(const struct gm_region *region, const struct range 
     uint32_t flags = 0;
 
     if (range->hva == NULL) {
-        return 0;
+        return region->kind == GM_REGION_MMIO ? RANGE_CALLS : 0;
     }
     if (is_memory || (region->kind == GM_REGION_ROM_DEVICE && region->romd)) {
         flags |= RANGE_DIRECT_READ;
@@ -107,6 +107,7 @@ static struct range make_range(const struct frame *frame, uint32_t flags, struct
         .flags = flags | (region->romd ? GM_SECTION_ROMD : 0),
         .log_mask = region_effective_log_mask(region),
         .eventfds = region->eventfds,
+        .coalesced = region->coalesced,
     };
 
     if (region->ram != NULL && gm_ram_hva(region->ram) != NULL) {
@@ -152,7 +153,7 @@ static bool push_sibling(void *opaque, struct gm_region *child)
     if (!child->enabled) {
         return true;
     }
-    siblings = mem_reserve(&render->locked.map->allocator, render->siblings,
+    siblings = mem_reserve(&render->locked.map->scratch.allocator, render->siblings,
                            &render->sibling_capacity, render->sibling_count + 1, sizeof(*siblings));
     if (siblings == NULL) {
         return false;

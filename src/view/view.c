@@ -4,12 +4,15 @@
 #include "base/check.h"
 #include "view/hva_index.h"
 
+/* Lookups before a view gets an index: one that a commit replaces soon is not worth it. */
+#define COLD_LOOKUPS 64u
+
 bool range_merges(const struct range *a, const struct range *b)
 {
     return a->region == b->region && a->last != UINT64_MAX && a->last + 1 == b->gpa &&
            a->offset + (a->last - a->gpa) + 1 == b->offset && a->flags == b->flags &&
            a->log_mask == b->log_mask && a->eventfds == b->eventfds &&
-           (a->flags & GM_SECTION_UNMERGEABLE) == 0;
+           a->coalesced == b->coalesced && (a->flags & GM_SECTION_UNMERGEABLE) == 0;
 }
 
 bool range_equals(const struct range *a, const struct range *b)
@@ -32,7 +35,7 @@ static inline uint32_t count_not_above(const uint64_t *keys, uint32_t count, uin
     return (uint32_t)(base - keys) + (count == 1 && base[0] <= gpa ? 1 : 0);
 }
 
-const struct range *view_lookup(const struct gm_view *view, uint64_t gpa, uint64_t *hole_last)
+const struct range *view_search(const struct gm_view *view, uint64_t gpa, uint64_t *hole_last)
 {
     uint32_t leaf_after = count_not_above(view->firsts, view->leaf_count, gpa);
     const struct view_leaf *leaf;
@@ -107,9 +110,40 @@ void view_put(struct gm_view *view)
         view_leaf_put(&map->allocator, view->leaves[i]);
     }
     hva_index_free(&map->allocator, atomic_load_explicit(&view->hva_index, memory_order_acquire));
+    gpa_index_free(&map->allocator, atomic_load_explicit(&view->gpa_index, memory_order_acquire));
     gm_region_put(view->root);
     mem_free(&map->allocator, view);
     map_put(map);
+}
+
+bool view_count_cold(struct gm_view *view)
+{
+    /* Relaxed, and not one step: a lookup that is not counted is no harm. */
+    unsigned count = atomic_load_explicit(&view->cold_lookups, memory_order_relaxed);
+
+    atomic_store_explicit(&view->cold_lookups, count + 1, memory_order_relaxed);
+    return count == COLD_LOOKUPS && view->range_count > 0;
+}
+
+static void make_index(struct gm_view *view)
+{
+    struct gpa_index *index = gpa_index_new(view);
+    struct gpa_index *none = NULL;
+
+    /* release: pairs with the acquire in view_find(). Two threads may both make one; the first is kept. */
+    if (index != NULL &&
+        !atomic_compare_exchange_strong_explicit(&view->gpa_index, &none, index,
+                                                 memory_order_release, memory_order_relaxed)) {
+        gpa_index_free(&view->map->allocator, index);
+    }
+}
+
+void view_warm(struct gm_view *view)
+{
+    if (view != NULL) {
+        make_index(view);
+        view_put(view);
+    }
 }
 
 static void put_retired(struct rcu_item *item)
@@ -190,15 +224,54 @@ bool gm_view_at(const struct gm_view *view, size_t index, struct gm_section *sec
     return true;
 }
 
-bool gm_view_find(const struct gm_view *view, gm_gpa_t gpa, struct gm_section *section)
+/* A hole, or a view without an index. */
+static const struct range *find_cold(struct gm_view *view, gm_gpa_t gpa)
 {
     uint64_t hole_last;
-    const struct range *range = view_lookup(view, gpa, &hole_last);
 
-    if (range == NULL) {
-        return false;
+    if (view_is_cold(view) && view_count_cold(view)) {
+        make_index(view);
     }
-    range_to_section(range, NULL, section);
+    return view_search(view, gpa, &hole_last);
+}
+
+static __attribute__((noinline)) bool find_slow(struct gm_view *view, gm_gpa_t gpa,
+                                                struct gm_section *section)
+{
+    const struct range *range = find_cold(view, gpa);
+
+    if (range != NULL) {
+        range_to_section(range, NULL, section);
+    }
+    return range != NULL;
+}
+
+/* What is behind `last`, as it is in the index; the compiler makes it two copies of 16 bytes. */
+#define SECTION_REST offsetof(struct gm_section, region)
+
+bool gm_view_find(const struct gm_view *view, gm_gpa_t gpa, struct gm_section *section)
+{
+    const struct gpa_index *index = view_index(view);
+    const struct gm_section *found;
+    uint64_t first;
+    uint64_t last;
+
+    if (__builtin_expect(index == NULL, 0)) {
+        return find_slow((struct gm_view *)view, gpa, section);
+    }
+    found = &index->sections[gpa_index_number(index, gpa)].section;
+    first = found->gpa;
+    last = found->last;
+    if (__builtin_expect(gpa < first, 0) || __builtin_expect(gpa > last, 0)) {
+        return find_slow((struct gm_view *)view, gpa, section);
+    }
+    section->space = NULL;
+    section->gpa = first;
+    /* By itself: who goes on from there would wait longer for a larger store. */
+    atomic_signal_fence(memory_order_relaxed);
+    section->last = last;
+    memcpy((uint8_t *)section + SECTION_REST, (const uint8_t *)found + SECTION_REST,
+           sizeof(*section) - SECTION_REST);
     return true;
 }
 

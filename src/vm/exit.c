@@ -1,5 +1,6 @@
 /*
- * vm/exit.c - answering a vCPU's exits: MMIO and port I/O become accesses to the VM's two spaces.
+ * vm/exit.c - answering a vCPU's exits: MMIO and port I/O become accesses to the VM's spaces; a full
+ * dirty ring is emptied.
  *
  * kvm_run holds an access's bytes in the order in which they lie in memory, which is what gm_read()
  * and gm_write() take: no byte order comes in here. Where nothing answers, a read gives all ones, as an
@@ -66,10 +67,18 @@ static enum gm_access answer(struct gm_vcpu *vcpu, const struct request *request
     return outcome;
 }
 
+/* What the vCPU sees: in SMM, the space that was made for that. */
+static struct gm_space *memory_of(const struct gm_vm *vm, const struct kvm_run *run)
+{
+    bool is_smm = (run->flags & KVM_RUN_X86_SMM) != 0 && vm->smm != NULL;
+
+    return is_smm ? vm->smm : vm->memory;
+}
+
 static int answer_mmio(struct gm_vcpu *vcpu, struct kvm_run *run, enum gm_access *outcome)
 {
     struct request request = {
-        .space = vcpu->vm->memory,
+        .space = memory_of(vcpu->vm, run),
         .address = run->mmio.phys_addr,
         .data = run->mmio.data,
         .size_bytes = run->mmio.len,
@@ -100,7 +109,7 @@ static int answer_port(struct gm_vcpu *vcpu, struct kvm_run *run, enum gm_access
     };
     int outcomes = GM_ACCESS_OK;
 
-    if (!range_holds(0, vcpu->vm->backend.features.run_bytes, run->io.data_offset, all_bytes)) {
+    if (!range_holds(0, vcpu->run_bytes, run->io.data_offset, all_bytes)) {
         return 0;
     }
     vcpu_count(request.is_write ? &vcpu->counts.port_writes : &vcpu->counts.port_reads);
@@ -112,6 +121,17 @@ static int answer_port(struct gm_vcpu *vcpu, struct kvm_run *run, enum gm_access
     return 1;
 }
 
+/* The vCPU's own ring only: other vCPUs go on. */
+static int empty_ring(struct gm_vcpu *vcpu, enum gm_access *outcome)
+{
+    if (!vcpu->vm->accel->ring_full(vcpu)) {
+        return 0;
+    }
+    vcpu_count(&vcpu->counts.rings_full);
+    *outcome = GM_ACCESS_OK;
+    return 1;
+}
+
 int gm_vcpu_handle_exit(struct gm_vcpu *vcpu, struct kvm_run *run, enum gm_access *outcome)
 {
     enum gm_access ignored;
@@ -120,10 +140,13 @@ int gm_vcpu_handle_exit(struct gm_vcpu *vcpu, struct kvm_run *run, enum gm_acces
     if (outcome == NULL) {
         outcome = &ignored;
     }
+    coalesced_flush(&vcpu->vm->coalesced); /* what the guest wrote before */
     if (run->exit_reason == KVM_EXIT_MMIO) {
         answered = answer_mmio(vcpu, run, outcome);
     } else if (run->exit_reason == KVM_EXIT_IO) {
         answered = answer_port(vcpu, run, outcome);
+    } else if (run->exit_reason == KVM_EXIT_DIRTY_RING_FULL) {
+        answered = empty_ring(vcpu, outcome);
     }
     if (answered == 0) {
         vcpu_count(&vcpu->counts.other);

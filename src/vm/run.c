@@ -12,14 +12,12 @@
 
 #include <errno.h>
 #include <linux/kvm.h>
-#include <sys/ioctl.h>
 
 #define GO_ON 1
 
-/* Make the next KVM_RUN return -EINTR as soon as the last exit's instruction is complete. */
-static bool arm_immediate_exit(struct gm_vcpu *vcpu)
+bool vcpu_arm_immediate_exit(struct gm_vcpu *vcpu)
 {
-    if (vcpu->vm->backend.features.immediate_exit) {
+    if (vcpu->has_immediate_exit) {
         /* Relaxed: read by this thread's KVM_RUN. Atomic, as a caller's kick may set it as well. */
         __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
         return true;
@@ -31,37 +29,11 @@ static bool arm_immediate_exit(struct gm_vcpu *vcpu)
     return false;
 }
 
-/*
- * KVM_RUN, at the gate. Return: 0 an exit; -errno. *by_gate: an -EINTR may be the gate's kick.
- */
-static int enter_guest(struct gm_vcpu *vcpu, bool *by_gate)
+/* After -EINTR: whose was it? Return: GO_ON ours; -EINTR gm_vcpu_kick()'s, or another signal. */
+static int interrupted(struct gm_vcpu *vcpu, bool is_ours)
 {
-    struct gate *gate = &vcpu->vm->backend.gate;
-    int rc;
-
-    gate_enter(gate, &vcpu->at_gate);
-    /* Sequentially consistent; pairs with the store in gm_vcpu_kick(): what is not seen here comes
-     * with a kick that KVM_RUN notices. */
-    if (atomic_load(&vcpu->stop) && !arm_immediate_exit(vcpu)) {
-        rc = -EINTR;
-    } else {
-        rc = ioctl(vcpu->fd, KVM_RUN, NULL) == -1 ? -errno : 0;
-    }
-    /* Relaxed: the gate opens only after this vCPU has left, so while its kick is the cause this
-     * is true. */
-    *by_gate = atomic_load_explicit(&gate->held, memory_order_relaxed);
-    gate_leave(gate, &vcpu->at_gate);
-    vcpu_count(&vcpu->counts.runs);
-    return rc;
-}
-
-/* After -EINTR: whose was it? Return: GO_ON the gate's; -EINTR gm_vcpu_kick()'s, or another signal. */
-static int interrupted(struct gm_vcpu *vcpu, bool by_gate)
-{
-    bool kicked = vcpu->own_signal && kick_take(&vcpu->kick);
-
     vcpu_count(&vcpu->counts.interrupted);
-    if (vcpu->vm->backend.features.immediate_exit) {
+    if (vcpu->has_immediate_exit) {
         /* A caller's kick may have set it, too. With a full barrier: if it is set again, with a
          * reason, either our store comes before or the reason is seen below. */
         __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
@@ -69,16 +41,20 @@ static int interrupted(struct gm_vcpu *vcpu, bool by_gate)
     if (atomic_exchange(&vcpu->stop, false)) {
         return -EINTR;
     }
-    return kicked || by_gate ? GO_ON : -EINTR;
+    return is_ours ? GO_ON : -EINTR;
 }
 
 static int run_once(struct gm_vcpu *vcpu)
 {
-    bool by_gate;
-    int rc = enter_guest(vcpu, &by_gate);
+    bool is_ours = false;
+    int rc = vcpu->vm->accel->run(vcpu, &is_ours);
 
+    vcpu_count(&vcpu->counts.runs);
     if (rc == -EINTR) {
-        return interrupted(vcpu, by_gate);
+        return interrupted(vcpu, is_ours);
+    }
+    if (rc == -EAGAIN) { /* it waited to be started, and something has come for it */
+        return GO_ON;
     }
     if (rc != 0) {
         return rc;
@@ -88,14 +64,18 @@ static int run_once(struct gm_vcpu *vcpu)
 
 int gm_vcpu_run(struct gm_vcpu *vcpu)
 {
-    int rc = vcpu_bind(vcpu);
+    int rc = vm_in_parent(vcpu->vm, NULL);
 
+    if (rc == 0) {
+        rc = vcpu_bind(vcpu);
+    }
     if (rc != 0) {
         return rc;
     }
     do {
         rc = run_once(vcpu);
     } while (rc == GO_ON);
+    coalesced_flush(&vcpu->vm->coalesced); /* whatever it returns for */
     vcpu_unbind(vcpu);
     return rc;
 }

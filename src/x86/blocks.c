@@ -13,6 +13,9 @@
 #define TABLE_SIZE 8192u
 #define ARENA_BYTES (12u << 20)
 #define BLOCK_PAGE_BYTES 4096u
+/* Blocks of one place that are kept. A full arena of the smallest has 10 at a place; a guest can have its code lie so that
+ * thousands would be searched at each jump. */
+#define CHAIN_MAX 32u
 
 struct x86_blocks {
     struct block *table[TABLE_SIZE];
@@ -149,6 +152,7 @@ static const struct block *make_block(struct x86_blocks *blocks, const uint8_t *
 const struct block *blocks_find(struct x86_blocks *blocks, const uint8_t *host, enum x86_mode mode)
 {
     struct block **place = place_of(blocks, host, mode);
+    unsigned passed = 0;
 
     for (struct block *block = *place; block != NULL; block = *place) {
         if (block->host == host && block->mode == mode) {
@@ -159,6 +163,10 @@ const struct block *blocks_find(struct x86_blocks *blocks, const uint8_t *host, 
             break;
         }
         place = &block->next;
+        passed++;
+        if (passed == CHAIN_MAX) {
+            *place = NULL; /* the oldest */
+        }
     }
     return make_block(blocks, host, mode);
 }

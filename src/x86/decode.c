@@ -73,6 +73,8 @@ static bool fill_register(struct insn *insn, unsigned number, ZydisRegister reg)
     case ZYDIS_REGCLASS_SEGMENT:
         insn->reg[number] = (uint8_t)(reg - ZYDIS_REGISTER_ES);
         return true;
+    case ZYDIS_REGCLASS_X87:
+    case ZYDIS_REGCLASS_MMX:
     case ZYDIS_REGCLASS_XMM:
     case ZYDIS_REGCLASS_CONTROL:
     case ZYDIS_REGCLASS_DEBUG:
@@ -182,7 +184,7 @@ static void fill_prefixes(struct insn *insn, const ZydisDecodedInstruction *deco
     }
 }
 
-/* The segment of what is not written as an operand: strings' source, XLAT's table. */
+/* The segment of what is not written as an operand: strings' source, XLAT's table, and the target of MASKMOVQ. */
 static void fill_hidden_segment(struct insn *insn, const ZydisDecodedInstruction *decoded,
                                 const ZydisDecodedOperand *operands, enum x86_mode mode)
 {
@@ -191,7 +193,9 @@ static void fill_hidden_segment(struct insn *insn, const ZydisDecodedInstruction
         int base =
             operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY ? ZydisRegisterGetId(memory->base) : -1;
 
-        if (base == X86_RSI || base == X86_RBX) {
+        if (base == X86_RSI || base == X86_RBX ||
+            (base == X86_RDI && (decoded->mnemonic == ZYDIS_MNEMONIC_MASKMOVQ ||
+                                 decoded->mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU))) {
             insn->seg = segment_of(memory->segment, mode);
         }
     }

@@ -3,6 +3,7 @@
  */
 #include "x86/decode_table.h"
 
+#include "x86/mmx_ops.h"
 #include "x86/sse_ops.h"
 
 #define M(name) [ZYDIS_MNEMONIC_##name]
@@ -19,6 +20,7 @@
     M(name##D) = {exec_string, (op) | 2 << 4, 0}
 #define STRING_WIDE(name, op) STRING(name, op), M(name##Q) = {exec_string, (op) | 3 << 4, 0}
 
+#define SSE4_RULE(upper, opcode, bytes) M(upper) = {exec_sse4, SSE4_##upper, WIDTH},
 #define SSE_RULE(upper, lower, kind) M(upper) = {exec_sse_packed, SSE_##upper, 0},
 
 static const struct decode_rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
@@ -256,17 +258,30 @@ static const struct decode_rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     M(FXSAVE64) = {exec_fpu, FPU_FXSAVE, WIDTH},
     M(FXRSTOR) = {exec_fpu, FPU_FXRSTOR, WIDTH},
     M(FXRSTOR64) = {exec_fpu, FPU_FXRSTOR, WIDTH},
+    M(XSAVE) = {exec_xsave, FPU_XSAVE, WIDTH},
+    M(XSAVE64) = {exec_xsave, FPU_XSAVE, WIDTH},
+    M(XSAVEOPT) = {exec_xsave, FPU_XSAVEOPT, WIDTH},
+    M(XSAVEOPT64) = {exec_xsave, FPU_XSAVEOPT, WIDTH},
+    M(XRSTOR) = {exec_xsave, FPU_XRSTOR, WIDTH},
+    M(XRSTOR64) = {exec_xsave, FPU_XRSTOR, WIDTH},
     M(LDMXCSR) = {exec_fpu, FPU_LDMXCSR, 0},
     M(STMXCSR) = {exec_fpu, FPU_STMXCSR, 0},
-    M(FNINIT) = {exec_fpu, FPU_FNINIT, 0},
-    M(FNCLEX) = {exec_fpu, FPU_FNCLEX, 0},
-    M(FNSTCW) = {exec_fpu, FPU_FNSTCW, 0},
-    M(FLDCW) = {exec_fpu, FPU_FLDCW, 0},
-    M(FNSTSW) = {exec_fpu, FPU_FNSTSW, 0},
-    M(FWAIT) = {exec_fpu, FPU_FWAIT, 0},
+    M(FNINIT) = {exec_x87_state, FPU_FNINIT, 0},
+    M(FNCLEX) = {exec_x87_state, FPU_FNCLEX, 0},
+    M(FNSTCW) = {exec_x87_state, FPU_FNSTCW, 0},
+    M(FLDCW) = {exec_x87_state, FPU_FLDCW, 0},
+    M(FNSTSW) = {exec_x87_state, FPU_FNSTSW, 0},
+    M(FWAIT) = {exec_x87_state, FPU_FWAIT, 0},
+    M(FNSTENV) = {exec_x87_state, FPU_FNSTENV, WIDTH},
+    M(FLDENV) = {exec_x87_state, FPU_FLDENV, WIDTH},
+    M(FNSAVE) = {exec_x87_state, FPU_FNSAVE, WIDTH},
+    M(FRSTOR) = {exec_x87_state, FPU_FRSTOR, WIDTH},
     M(EMMS) = {exec_fpu, FPU_EMMS, 0},
 
-    SSE_OPS(SSE_RULE) SSE_MOVES(SSE_RULE_OF_MOVE) M(INVALID) = {NULL, 0, 0},
+    M(PTEST) = {exec_sse4, SSE4_PTEST, 0},
+    M(CRC32) = {exec_sse4, SSE4_CRC32, 0},
+    SSE_IMMEDIATE_OPS(SSE4_RULE) SSE_OPS(SSE_RULE) SSE_MOVES(SSE_RULE_OF_MOVE)
+        M(INVALID) = {NULL, 0, 0},
 };
 
 static ZydisRegisterClass class_of(const ZydisDecodedInstruction *decoded,
@@ -277,6 +292,31 @@ static ZydisRegisterClass class_of(const ZydisDecodedInstruction *decoded,
         return ZYDIS_REGCLASS_INVALID;
     }
     return ZydisRegisterGetClass(operands[number].reg.value);
+}
+
+/* MMX, by its registers: the mnemonics are SSE's as well. insn->selector: which operands are mm ones. */
+static bool find_mmx(const ZydisDecodedInstruction *decoded, const ZydisDecodedOperand *operands,
+                     struct insn *insn, struct decode_rule *rule)
+{
+#define MMX_RULE(upper, ...)                                                                       \
+    case ZYDIS_MNEMONIC_##upper:                                                                   \
+        *rule = (struct decode_rule){exec_mmx, MMX_##upper, 0};                                    \
+        break;
+    insn->selector = class_of(decoded, operands, 0) == ZYDIS_REGCLASS_MMX;
+    insn->selector |= class_of(decoded, operands, 1) == ZYDIS_REGCLASS_MMX ? 2 : 0;
+    if (insn->selector == 0 && decoded->mnemonic != ZYDIS_MNEMONIC_CVTPI2PS &&
+        decoded->mnemonic != ZYDIS_MNEMONIC_CVTPI2PD) {
+        return false;
+    }
+    switch (decoded->mnemonic) {
+        MMX_OPS(MMX_RULE)
+        MMX_OTHER_OPS(MMX_RULE)
+    default:
+        *rule = (struct decode_rule){NULL, 0, 0};
+        break;
+    }
+#undef MMX_RULE
+    return true;
 }
 
 /* MOV of special registers: which one is special. 0: neither. */
@@ -337,11 +377,34 @@ static uint8_t segment_named(ZydisMnemonic mnemonic)
     }
 }
 
+/* D8 to DF, but for what controls it. */
+static bool is_x87_arithmetic(const ZydisDecodedInstruction *decoded)
+{
+    return decoded->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+           decoded->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+           (decoded->opcode & 0xf8) == 0xd8 && rules[decoded->mnemonic].select == NULL;
+}
+
+static uint8_t modrm_of(const ZydisDecodedInstruction *decoded)
+{
+    return (uint8_t)(decoded->raw.modrm.mod << 6 | decoded->raw.modrm.reg << 3 |
+                     decoded->raw.modrm.rm);
+}
+
 struct decode_rule decode_find_rule(const ZydisDecodedInstruction *decoded,
                                     const ZydisDecodedOperand *operands, struct insn *insn)
 {
+    struct decode_rule mmx;
+
+    if (find_mmx(decoded, operands, insn, &mmx)) {
+        return mmx;
+    }
     insn->selector = 0;
     insn->reg[2] = segment_named(decoded->mnemonic);
+    if (is_x87_arithmetic(decoded)) {
+        insn->selector = (uint16_t)((decoded->opcode & 7) << 8 | modrm_of(decoded));
+        return (struct decode_rule){exec_x87, 0, 0};
+    }
     switch (decoded->mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
         return find_move(decoded, operands, insn);

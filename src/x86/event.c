@@ -6,6 +6,7 @@
 #include "x86/mem.h"
 #include "x86/seg.h"
 
+#define DR6_BREAKPOINTS UINT64_C(15)
 #define DR7_GD UINT64_C(0x2000)
 
 /* A gate of the IDT. */
@@ -318,4 +319,20 @@ enum step event_deliver(struct x86_vcpu *vcpu)
         vcpu->is_shadowed = vcpu->is_ss_shadow = false;
     }
     return step;
+}
+
+void event_note_debug(struct x86_vcpu *vcpu, uint64_t bits)
+{
+    vcpu->dr[6] = (vcpu->dr[6] & ~DR6_BREAKPOINTS) | bits;
+}
+
+void event_trap_debug(struct x86_vcpu *vcpu, uint64_t bits)
+{
+    event_note_debug(vcpu, bits);
+    vcpu->event = (struct x86_event){.kind = X86_EVENT_EXCEPTION, .vector = X86_DB};
+}
+
+void event_trap_step(struct x86_vcpu *vcpu)
+{
+    event_trap_debug(vcpu, X86_DR6_BS);
 }

@@ -13,4 +13,11 @@
  */
 enum step event_deliver(struct x86_vcpu *vcpu);
 
+/* What DR6 says of a debug exception (Intel SDM 3B, 17.2.3): these bits, and no other breakpoint. */
+void event_note_debug(struct x86_vcpu *vcpu, uint64_t bits);
+/* ... which is a trap: it follows the present instruction. */
+void event_trap_debug(struct x86_vcpu *vcpu, uint64_t bits);
+/* The trap of a single step. */
+void event_trap_step(struct x86_vcpu *vcpu);
+
 #endif

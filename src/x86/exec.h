@@ -29,10 +29,17 @@ insn_select_fn exec_system;       /* sub: enum system_op */
 insn_select_fn exec_port;         /* sub: enum port_op */
 insn_select_fn exec_sse;          /* sub: enum sse_move_op */
 insn_select_fn exec_sse_packed;   /* sub: enum sse_op */
+insn_select_fn exec_sse4;         /* sub: enum sse4_op */
+insn_select_fn exec_mmx;          /* sub: enum mmx_op */
 insn_select_fn exec_fpu;          /* sub: enum fpu_op */
 
-/* What exec_sse() leaves to exec_sse_scalar.c. */
+insn_select_fn exec_x87;       /* insn->selector: the opcode's low three bits, and ModRM */
+insn_select_fn exec_xsave;     /* sub: enum fpu_op */
+insn_select_fn exec_x87_state; /* sub: enum fpu_op */
+
+/* What exec_sse() leaves to exec_sse_scalar.c, exec_mmx() to exec_mmx_convert.c. */
 insn_fn *exec_sse_scalar(const struct insn *insn);
+insn_fn *exec_mmx_convert(const struct insn *insn);
 
 enum alu_op {
     ALU_ADD,

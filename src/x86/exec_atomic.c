@@ -127,7 +127,7 @@ static enum step make_hit(struct x86_vcpu *vcpu, uint64_t linear, unsigned seg, 
 {
     uint64_t value;
 
-    *host = mem_hit(vcpu, linear, 16, GM_MMU_WRITE);
+    *host = mem_hit_any(vcpu, linear, 16, GM_MMU_WRITE);
     if (*host != NULL) {
         return STEP_NEXT;
     }
@@ -139,7 +139,7 @@ static enum step make_hit(struct x86_vcpu *vcpu, uint64_t linear, unsigned seg, 
     TRY(mem_outcome(vcpu,
                     gm_mmu_cmpxchg_linear(vcpu->mmu, linear, 8, vcpu->data_view, &value, value),
                     seg, MEM_MODIFY));
-    *host = mem_hit(vcpu, linear, 16, GM_MMU_WRITE);
+    *host = mem_hit_any(vcpu, linear, 16, GM_MMU_WRITE);
     return *host != NULL ? STEP_NEXT : step_exit(vcpu, X86_EXIT_EMULATION);
 }
 
@@ -155,6 +155,7 @@ static enum step cmpxchg16b(struct x86_vcpu *vcpu, const struct insn *insn)
     if (linear % 16 != 0) {
         return step_raise_code(vcpu, X86_GP, 0);
     }
+    mem_note(vcpu, linear, 16, true);
     TRY(make_hit(vcpu, linear, insn->seg, &host));
     is_equal = exchange16(host, expected, desired);
     mem_note_store(vcpu, host);

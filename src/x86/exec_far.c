@@ -3,6 +3,7 @@
  */
 #include "x86/exec.h"
 
+#include "x86/event.h"
 #include "x86/mem.h"
 #include "x86/seg.h"
 
@@ -10,6 +11,7 @@
 
 /* Where a far transfer goes. */
 struct target {
+    struct descriptor descriptor;
     struct x86_segment code;
     uint64_t rip;
     unsigned level;
@@ -23,19 +25,26 @@ static bool is_in_code(const struct x86_vcpu *vcpu, const struct target *target)
     return target->rip <= target->code.limit;
 }
 
+/* The last check: only what is loaded has been accessed. */
+static enum step accept_target(struct x86_vcpu *vcpu, struct target *target)
+{
+    return is_in_code(vcpu, target) ? seg_mark_accessed(vcpu, &target->descriptor)
+                                    : step_raise_code(vcpu, X86_GP, 0);
+}
+
 /* JMP and CALL to a code segment, at the present level. */
 static enum step read_code(struct x86_vcpu *vcpu, uint16_t selector, struct target *target)
 {
-    struct descriptor descriptor;
+    struct descriptor *descriptor = &target->descriptor;
     unsigned dpl;
 
     if ((selector & ~3u) == 0) {
         return step_raise_code(vcpu, X86_GP, 0);
     }
-    TRY(seg_read_descriptor(vcpu, selector, X86_GP, &descriptor));
-    dpl = descriptor_dpl(&descriptor);
-    if (descriptor_is_system(&descriptor)) {
-        unsigned type = descriptor_type(&descriptor);
+    TRY(seg_read_descriptor(vcpu, selector, X86_GP, descriptor));
+    dpl = descriptor_dpl(descriptor);
+    if (descriptor_is_system(descriptor)) {
+        unsigned type = descriptor_type(descriptor);
         bool is_known = type == SYS_CALL_GATE ||
                         (!is_long_mode(vcpu) && (type == SYS_TSS || type == SYS_TASK_GATE ||
                                                  type == SYS_TSS16 || type == SYS_CALL_GATE16));
@@ -43,18 +52,18 @@ static enum step read_code(struct x86_vcpu *vcpu, uint16_t selector, struct targ
         return is_known ? step_exit(vcpu, X86_EXIT_EMULATION)
                         : raise_selector(vcpu, X86_GP, selector);
     }
-    if (!descriptor_is_code(&descriptor) || !seg_is_code_valid(vcpu, &descriptor) ||
-        (descriptor_is_conforming(&descriptor) ? dpl > vcpu->cpl
-                                               : (selector & 3u) > vcpu->cpl || dpl != vcpu->cpl)) {
+    if (!descriptor_is_code(descriptor) || !seg_is_code_valid(vcpu, descriptor) ||
+        (descriptor_is_conforming(descriptor) ? dpl > vcpu->cpl
+                                              : (selector & 3u) > vcpu->cpl || dpl != vcpu->cpl)) {
         return raise_selector(vcpu, X86_GP, selector);
     }
-    if (!descriptor_is_present(&descriptor)) {
+    if (!descriptor_is_present(descriptor)) {
         return raise_selector(vcpu, X86_NP, selector);
     }
-    TRY(seg_mark_accessed(vcpu, &descriptor));
-    seg_unpack(&descriptor, selector, &target->code);
+    seg_unpack(descriptor, selector, &target->code);
+    target->code.type |= 1; /* accessed */
     target->level = vcpu->cpl;
-    return is_in_code(vcpu, target) ? STEP_NEXT : step_raise_code(vcpu, X86_GP, 0);
+    return accept_target(vcpu, target);
 }
 
 /* The pointer: in the instruction, or in memory. */
@@ -105,29 +114,30 @@ static enum step transfer(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_JUMP;
 }
 
-/* The code segment that RETF and IRET go back to: at its RPL, which is not more privileged. */
+/* The code segment that RETF and IRET go back to: at its RPL, which is not more privileged. It is accepted after the
+ * stack (Intel SDM 2, IRET). */
 static enum step read_return(struct x86_vcpu *vcpu, uint16_t selector, struct target *target)
 {
-    struct descriptor descriptor;
+    struct descriptor *descriptor = &target->descriptor;
     unsigned rpl = selector & 3u;
     unsigned dpl;
 
     if ((selector & ~3u) == 0) {
         return step_raise_code(vcpu, X86_GP, 0);
     }
-    TRY(seg_read_descriptor(vcpu, selector, X86_GP, &descriptor));
-    dpl = descriptor_dpl(&descriptor);
-    if (!descriptor_is_code(&descriptor) || !seg_is_code_valid(vcpu, &descriptor) ||
-        rpl < vcpu->cpl || (descriptor_is_conforming(&descriptor) ? dpl > rpl : dpl != rpl)) {
+    TRY(seg_read_descriptor(vcpu, selector, X86_GP, descriptor));
+    dpl = descriptor_dpl(descriptor);
+    if (!descriptor_is_code(descriptor) || !seg_is_code_valid(vcpu, descriptor) ||
+        rpl < vcpu->cpl || (descriptor_is_conforming(descriptor) ? dpl > rpl : dpl != rpl)) {
         return raise_selector(vcpu, X86_GP, selector);
     }
-    if (!descriptor_is_present(&descriptor)) {
+    if (!descriptor_is_present(descriptor)) {
         return raise_selector(vcpu, X86_NP, selector);
     }
-    TRY(seg_mark_accessed(vcpu, &descriptor));
-    seg_unpack(&descriptor, selector, &target->code);
+    seg_unpack(descriptor, selector, &target->code);
+    target->code.type |= 1; /* accessed */
     target->level = rpl;
-    return is_in_code(vcpu, target) ? STEP_NEXT : step_raise_code(vcpu, X86_GP, 0);
+    return STEP_NEXT;
 }
 
 /* The stack that is returned to. Null is one for 64-bit code of levels 0 to 2. */
@@ -197,11 +207,12 @@ static enum step far_return(struct x86_vcpu *vcpu, const struct insn *insn)
         TRY(read_return_stack(vcpu, (uint16_t)ss, &target, &stack));
         sp += skipped;
     }
+    TRY(accept_target(vcpu, &target));
     commit_return(vcpu, &target, &stack, sp);
     return STEP_JUMP;
 }
 
-/* What IRET may change of the flags. */
+/* What IRET may change of the flags. VIF and VIP: ring 0 of protected mode alone. */
 static void load_flags(struct x86_vcpu *vcpu, uint64_t flags, unsigned size, unsigned old_cpl)
 {
     uint64_t writable = X86_FLAGS_ARITHMETIC | X86_FLAG_TF | X86_FLAG_DF | X86_FLAG_NT |
@@ -209,7 +220,8 @@ static void load_flags(struct x86_vcpu *vcpu, uint64_t flags, unsigned size, uns
     unsigned iopl = (unsigned)(vcpu->rflags & X86_FLAG_IOPL) >> 12;
 
     writable |= old_cpl <= iopl ? X86_FLAG_IF : 0;
-    writable |= old_cpl == 0 ? X86_FLAG_IOPL | X86_FLAG_VIF | X86_FLAG_VIP : 0;
+    writable |= old_cpl == 0 ? X86_FLAG_IOPL : 0;
+    writable |= old_cpl == 0 && is_protected(vcpu) ? X86_FLAG_VIF | X86_FLAG_VIP : 0;
     writable = zero_extend(writable, size);
     x86_set_rflags(vcpu, (flags & writable) | (x86_get_rflags(vcpu) & ~writable));
 }
@@ -291,6 +303,7 @@ static enum step iret(struct x86_vcpu *vcpu, const struct insn *insn)
         TRY(seg_frame_pop(vcpu, &frame, insn->size, &ss));
         TRY(read_return_stack(vcpu, (uint16_t)ss, &target, &stack));
     }
+    TRY(accept_target(vcpu, &target));
     load_flags(vcpu, flags, insn->size, cpl);
     commit_return(vcpu, &target, &stack, sp);
     vcpu->is_nmi_blocked = false;
@@ -328,6 +341,15 @@ static void commit_flat(struct x86_vcpu *vcpu, uint16_t cs, uint16_t ss, unsigne
     seg_commit_code(vcpu, &code, level);
 }
 
+/* SYSCALL and SYSRET are followed by the trap of a single step if they leave TF set, whatever it was before. */
+static void step_by_new_flags(struct x86_vcpu *vcpu)
+{
+    vcpu->is_stepped = false;
+    if ((vcpu->rflags & X86_FLAG_TF) != 0) {
+        event_trap_step(vcpu);
+    }
+}
+
 static enum step syscall(struct x86_vcpu *vcpu, const struct insn *insn)
 {
     uint16_t selector = (uint16_t)(vcpu->msr.star >> 32);
@@ -341,6 +363,7 @@ static enum step syscall(struct x86_vcpu *vcpu, const struct insn *insn)
     x86_set_rflags(vcpu, x86_get_rflags(vcpu) & ~(vcpu->msr.syscall_mask | X86_FLAG_RF));
     commit_flat(vcpu, selector & 0xfffc, (uint16_t)(selector + 8), 0, true);
     vcpu->rip = vcpu->msr.lstar;
+    step_by_new_flags(vcpu);
     return STEP_JUMP;
 }
 
@@ -358,6 +381,7 @@ static enum step sysret(struct x86_vcpu *vcpu, const struct insn *insn)
     x86_set_rflags(vcpu, vcpu->gpr[X86_R8 + 3] & 0x3c7fd7);
     vcpu->rip = is_64 ? vcpu->gpr[X86_RCX] : (uint32_t)vcpu->gpr[X86_RCX];
     commit_flat(vcpu, (uint16_t)(selector + (is_64 ? 16 : 0)), (uint16_t)(selector + 8), 3, is_64);
+    step_by_new_flags(vcpu);
     return STEP_JUMP;
 }
 

@@ -1,8 +1,10 @@
 /*
  * x86/exec_flag.c - instructions on single flags, LAHF and SAHF.
  */
+#include "x86/cpuid.h"
 #include "x86/exec.h"
 
+#include "x86/paging.h"
 #include "x86/seg.h"
 
 static enum step carry(struct x86_vcpu *vcpu, const struct insn *insn)
@@ -59,10 +61,10 @@ static enum step interrupt_flag(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_NEXT;
 }
 
-/* CLAC, STAC. */
+/* CLAC, STAC: where CPUID has SMAP, whether CR4 has it or not; also in real mode. */
 static enum step access_flag(struct x86_vcpu *vcpu, const struct insn *insn)
 {
-    if (!is_protected(vcpu) || vcpu->cpl != 0 || (vcpu->cr4 & 0x200000) == 0) {
+    if (vcpu->cpl != 0 || !cpuid_allows(vcpu, 7, CPUID_EBX, 20)) {
         return step_raise(vcpu, X86_UD);
     }
     vcpu->rflags &= ~X86_FLAG_AC;

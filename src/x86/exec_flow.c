@@ -205,6 +205,9 @@ static enum step interrupt(struct x86_vcpu *vcpu, const struct insn *insn)
     case FLOW_INT:
         return software_interrupt(vcpu, insn, (uint8_t)insn->imm, false);
     case FLOW_INT3:
+        if (vcpu->takes_int3) {
+            return step_debug(vcpu, X86_BP, 0);
+        }
         return software_interrupt(vcpu, insn, X86_BP, false);
     case FLOW_INT1:
         return software_interrupt(vcpu, insn, X86_DB, true);

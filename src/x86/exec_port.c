@@ -3,6 +3,7 @@
  */
 #include "x86/exec.h"
 
+#include "x86/breakpoint.h"
 #include "x86/mem.h"
 #include "x86/port.h"
 #include "x86/seg.h"
@@ -29,36 +30,62 @@ enum step port_check(struct x86_vcpu *vcpu, uint16_t port, unsigned size)
 }
 
 static enum step leave_for_port(struct x86_vcpu *vcpu, enum x86_answer_kind kind, uint16_t port,
-                                unsigned size, uint64_t value)
+                                unsigned size, uint64_t value, uint32_t count)
 {
     TRY(answer_expect(vcpu, kind, port, size));
     vcpu->io = (struct x86_io){
         .port = port,
         .size_bytes = (uint8_t)size,
         .is_in = kind == X86_ANSWER_IN,
-        .count = 1,
+        .count = count,
         .data = (uint32_t)value,
     };
     return step_exit(vcpu, X86_EXIT_IO);
+}
+
+static void note_port(struct x86_vcpu *vcpu, uint16_t port, unsigned size)
+{
+    if (vcpu->has_breakpoints) {
+        breakpoint_note_port(vcpu, port, size);
+    }
 }
 
 enum step port_in(struct x86_vcpu *vcpu, uint16_t port, unsigned size, uint64_t *value)
 {
     const struct x86_answer *answer = answer_find(vcpu, X86_ANSWER_IN, port, size);
 
+    note_port(vcpu, port, size);
     if (answer == NULL) {
-        return leave_for_port(vcpu, X86_ANSWER_IN, port, size, 0);
+        return leave_for_port(vcpu, X86_ANSWER_IN, port, size, 0, 1);
     }
     *value = zero_extend(answer->value, size);
     return STEP_NEXT;
 }
 
+enum step port_in_next(struct x86_vcpu *vcpu, uint16_t port, unsigned size, uint32_t count,
+                       uint64_t *value)
+{
+    const struct x86_answer *answer = answer_find(vcpu, X86_ANSWER_IN, port, size);
+
+    if (answer != NULL) {
+        *value = zero_extend(answer->value, size);
+        return STEP_NEXT;
+    }
+    if (is_ahead(vcpu) && vcpu->io.port == port && vcpu->io.size_bytes == size) {
+        *value = 0;
+        memcpy(value, vcpu->ahead + vcpu->ahead_next * size, size);
+        return STEP_NEXT;
+    }
+    return leave_for_port(vcpu, X86_ANSWER_IN, port, size, 0, count);
+}
+
 enum step port_out(struct x86_vcpu *vcpu, uint16_t port, unsigned size, uint64_t value)
 {
+    note_port(vcpu, port, size);
     if (answer_find(vcpu, X86_ANSWER_OUT, port, size) != NULL) {
         return STEP_NEXT;
     }
-    return leave_for_port(vcpu, X86_ANSWER_OUT, port, size, value);
+    return leave_for_port(vcpu, X86_ANSWER_OUT, port, size, value, 1);
 }
 
 static unsigned accumulator_size(const struct insn *insn, unsigned number)

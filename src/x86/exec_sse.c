@@ -169,20 +169,74 @@ static enum step shift_bytes(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_NEXT;
 }
 
-static enum step insert_word(struct x86_vcpu *vcpu, const struct insn *insn)
+/* MASKMOVDQU: to DS:RDI, or another segment's, the bytes whose mask's highest bit is set. All must be there to be
+ * written; alignment does not count. */
+static enum step move_masked(struct x86_vcpu *vcpu, const struct insn *insn)
 {
-    uint64_t value;
+    const union x86_xmm *value = &vcpu->xmm[insn->reg[0]];
+    const union x86_xmm *mask = &vcpu->xmm[insn->reg[1]];
+    uint64_t offset = vcpu->gpr[X86_RDI] & insn->addr_mask;
+    uint64_t linear;
 
     TRY(sse_check(vcpu));
-    TRY(operand_read(vcpu, insn, 1, 2, &value));
-    vcpu->xmm[insn->reg[0]].u16[insn->imm & 7] = (uint16_t)value;
+    TRY(mem_linear_of(vcpu, insn->seg, offset, 16, MEM_WRITE, &linear));
+    TRY(mem_probe_write(vcpu, linear, 16, insn->seg));
+    for (unsigned i = 0; i < 16; i++) {
+        if ((mask->u8[i] & 0x80) != 0) {
+            TRY(store_linear(vcpu, linear + i, 1, insn->seg, value->u8[i]));
+        }
+    }
     return STEP_NEXT;
 }
 
-static enum step extract_word(struct x86_vcpu *vcpu, const struct insn *insn)
+/* PINSRW, PEXTRW and their like: the element's bytes. */
+static unsigned element_bytes(const struct insn *insn)
 {
+    switch (insn->sub) {
+    case SSE_INSERT_B:
+    case SSE_EXTRACT_B:
+        return 1;
+    case SSE_INSERT_W:
+    case SSE_EXTRACT_W:
+        return 2;
+    case SSE_INSERT_D:
+    case SSE_EXTRACT_D:
+        return 4;
+    default:
+        return 8;
+    }
+}
+
+static uint8_t *element_of(union x86_xmm *value, const struct insn *insn)
+{
+    unsigned size = element_bytes(insn);
+
+    return value->u8 + (insn->imm & (16 / size - 1)) * size;
+}
+
+static enum step insert(struct x86_vcpu *vcpu, const struct insn *insn)
+{
+    unsigned size = element_bytes(insn);
+    uint64_t value;
+
     TRY(sse_check(vcpu));
-    reg_write(vcpu, insn->reg[0], 4, vcpu->xmm[insn->reg[1]].u16[insn->imm & 7]);
+    TRY(operand_read(vcpu, insn, 1, size, &value));
+    memcpy(element_of(&vcpu->xmm[insn->reg[0]], insn), &value, size);
+    return STEP_NEXT;
+}
+
+/* A register's upper half is cleared. */
+static enum step extract(struct x86_vcpu *vcpu, const struct insn *insn)
+{
+    unsigned size = element_bytes(insn);
+    uint64_t value = 0;
+
+    TRY(sse_check(vcpu));
+    memcpy(&value, element_of(&vcpu->xmm[insn->reg[1]], insn), size);
+    if (operand_kind(insn, 0) == KIND_MEM) {
+        return mem_store(vcpu, insn, size, value);
+    }
+    reg_write(vcpu, insn->reg[0], 8, value);
     return STEP_NEXT;
 }
 
@@ -204,6 +258,8 @@ insn_fn *exec_sse(struct insn *insn)
     case SSE_MOVE_HIGH_TO_LOW:
     case SSE_MOVE_LOW_TO_HIGH:
         return move_across;
+    case SSE_MOVE_MASKED:
+        return move_masked;
     case SSE_MASK_PS:
     case SSE_MASK_PD:
     case SSE_MASK_BYTES:
@@ -218,10 +274,16 @@ insn_fn *exec_sse(struct insn *insn)
     case SSE_BYTES_LEFT:
     case SSE_BYTES_RIGHT:
         return shift_bytes;
+    case SSE_INSERT_B:
     case SSE_INSERT_W:
-        return insert_word;
+    case SSE_INSERT_D:
+    case SSE_INSERT_Q:
+        return insert;
+    case SSE_EXTRACT_B:
     case SSE_EXTRACT_W:
-        return operand_kind(insn, 0) == KIND_REG ? extract_word : NULL;
+    case SSE_EXTRACT_D:
+    case SSE_EXTRACT_Q:
+        return extract;
     default:
         return exec_sse_scalar(insn);
     }

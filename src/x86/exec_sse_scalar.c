@@ -7,8 +7,6 @@
 #include "x86/sse.h"
 #include "x86/sse_ops.h"
 
-typedef float vector __attribute__((vector_size(16)));
-
 /* An instruction from @b to @a, under the guest's MXCSR. */
 #define WITH_MXCSR(text, a_constraint, a, b_constraint, b)                                         \
     __asm__ volatile("stmxcsr %1\n\tldmxcsr %3\n\t" text "\n\tstmxcsr %2\n\tldmxcsr %1"            \
@@ -40,9 +38,9 @@ static enum step from_int(struct x86_vcpu *vcpu, const struct insn *insn)
 
 #define TO_INT(text32, text64)                                                                     \
     if (insn->size == 8) {                                                                         \
-        WITH_MXCSR(text64 " %4, %q0", "=r", result, "x", b);                                       \
+        WITH_MXCSR(text64 " %4, %q0", "=&r", result, "x", b);                                      \
     } else {                                                                                       \
-        WITH_MXCSR(text32 " %4, %k0", "=r", result, "x", b);                                       \
+        WITH_MXCSR(text32 " %4, %k0", "=&r", result, "x", b);                                      \
     }
 
 /* CVTSD2SI and its like, rounding or truncating. */

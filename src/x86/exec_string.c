@@ -7,7 +7,11 @@
 #include "x86/mem.h"
 #include "x86/port.h"
 
+#define PAGE_BYTES 4096u
 #define ELEMENTS_MAX 4096u /* between two boundaries */
+/* Linux's emulator goes on with a string instruction's next element without asking the processor to try, but looks up
+ * whenever the count is a multiple of this. */
+#define EMULATED_ELEMENTS 0x400u
 
 /* One of the two addresses; the destination's segment is always ES. */
 static enum step source_linear(struct x86_vcpu *vcpu, const struct insn *insn, unsigned size,
@@ -96,6 +100,30 @@ static enum step scas_one(struct x86_vcpu *vcpu, const struct insn *insn, unsign
     return STEP_NEXT;
 }
 
+/* How many elements may be read at once: those that are left, in the page. KVM's way: backwards from the page's beginning on. */
+static uint32_t ahead_count(const struct x86_vcpu *vcpu, const struct insn *insn, unsigned size)
+{
+    uint32_t offset = (uint32_t)vcpu->gpr[X86_RDI] & (PAGE_BYTES - 1);
+    uint64_t left = gpr_read(vcpu, X86_RCX, insn->address_size);
+    uint64_t count =
+        ((vcpu->rflags & X86_FLAG_DF) != 0 ? offset : PAGE_BYTES - offset) / (uint64_t)size;
+
+    if ((insn->prefixes & (INSN_REPE | INSN_REPNE)) == 0 || (vcpu->rflags & X86_FLAG_TF) != 0) {
+        return 1;
+    }
+    count = count < left ? count : left;
+    count = count < vcpu->ahead_bytes_max / size ? count : vcpu->ahead_bytes_max / size;
+    return count != 0 ? (uint32_t)count : 1;
+}
+
+/* An element has been stored; the next one may be there already. */
+static void take_ahead(struct x86_vcpu *vcpu)
+{
+    unsigned next = vcpu->ahead_next + 1u;
+
+    vcpu->ahead_next = (uint16_t)(next < vcpu->io.count ? next : 0);
+}
+
 /* Whether memory can be written is found out before the port is read. */
 static enum step ins_one(struct x86_vcpu *vcpu, const struct insn *insn, unsigned size)
 {
@@ -105,8 +133,9 @@ static enum step ins_one(struct x86_vcpu *vcpu, const struct insn *insn, unsigne
     TRY(port_check(vcpu, port, size));
     TRY(destination_linear(vcpu, insn, size, MEM_WRITE, &to));
     TRY(mem_probe_write(vcpu, to, size, destination_segment(vcpu)));
-    TRY(port_in(vcpu, port, size, &value));
+    TRY(port_in_next(vcpu, port, size, ahead_count(vcpu, insn, size), &value));
     TRY(store_linear(vcpu, to, size, destination_segment(vcpu), value));
+    take_ahead(vcpu);
     advance(vcpu, insn, X86_RDI, size);
     return STEP_NEXT;
 }
@@ -124,53 +153,86 @@ static enum step outs_one(struct x86_vcpu *vcpu, const struct insn *insn, unsign
     return STEP_NEXT;
 }
 
-/* Do CMPS and SCAS end a repetition here? */
+/* These alone have flags, which may end a repetition. */
+X86_INLINE bool compares(enum string_op op)
+{
+    return op == STRING_CMPS || op == STRING_SCAS;
+}
+
 X86_INLINE bool is_found(const struct x86_vcpu *vcpu, const struct insn *insn, enum string_op op)
 {
-    if (op != STRING_CMPS && op != STRING_SCAS) {
-        return false;
-    }
-    return flag_zf(vcpu) != ((insn->prefixes & INSN_REPE) != 0);
+    return compares(op) && flag_zf(vcpu) != ((insn->prefixes & INSN_REPE) != 0);
 }
 
 typedef enum step element_fn(struct x86_vcpu *vcpu, const struct insn *insn, unsigned size);
 
 /* Where a repetition stops for anything but its end, what is done is done: the next run goes on from there. */
-X86_INLINE enum step repeat(struct x86_vcpu *vcpu, const struct insn *insn, enum string_op op,
-                            element_fn *one, unsigned size)
+X86_INLINE enum step repeat_some(struct x86_vcpu *vcpu, const struct insn *insn, enum string_op op,
+                                 element_fn *one, unsigned size)
 {
-    enum step step;
-    uint64_t flags;
-
-    if ((insn->prefixes & (INSN_REPE | INSN_REPNE)) == 0) {
-        return one(vcpu, insn, size);
-    }
-    flags = flags_arithmetic(vcpu);
     for (unsigned i = 0; i < ELEMENTS_MAX; i++) {
         uint64_t count = gpr_read(vcpu, X86_RCX, insn->address_size);
 
         if (count == 0) {
             return STEP_NEXT;
         }
-        step = one(vcpu, insn, size);
-        if (step != STEP_NEXT) {
-            if (step == STEP_FAULT) { /* CMPS, SCAS: as before the instruction (SDM 2, REP) */
-                flags_set_arithmetic(vcpu, flags);
-            }
-            return step;
-        }
+        TRY(one(vcpu, insn, size));
         count--;
         gpr_write(vcpu, X86_RCX, insn->address_size, count);
         if (count == 0 || is_found(vcpu, insn, op)) {
+            vcpu->ahead_next = 0; /* or the VMM has set the counter */
             return STEP_NEXT;
         }
+        if (op == STRING_INS && is_ahead(vcpu)) {
+            vcpu->answer_count = vcpu->answer_next = 0; /* they were the element's */
+            continue;
+        }
         /* Answers are for one element; code may have been written; a trap comes after each. */
-        if (vcpu->answer_next != 0 || vcpu->block_end == NULL ||
-            (vcpu->rflags & X86_FLAG_TF) != 0) {
+        if (vcpu->answer_next != 0 || vcpu->mmu->is_emulated || vcpu->block_end == NULL ||
+            (vcpu->rflags & X86_FLAG_TF) != 0 || vcpu->met != 0) {
+            if (count % EMULATED_ELEMENTS == 0) {
+                vcpu->mmu->is_emulated = false;
+            }
             return STEP_AGAIN;
         }
     }
     return STEP_AGAIN;
+}
+
+/* A fault leaves the flags that were there before the first element (SDM 2, REP). */
+X86_INLINE enum step repeat_comparing(struct x86_vcpu *vcpu, const struct insn *insn,
+                                      enum string_op op, element_fn *one, unsigned size)
+{
+    enum step step;
+
+    if (!vcpu->is_comparing) {
+        vcpu->is_comparing = true;
+        vcpu->compare_flags = flags_arithmetic(vcpu);
+    }
+    step = repeat_some(vcpu, insn, op, one, size);
+    if (step == STEP_FAULT) {
+        flags_set_arithmetic(vcpu, vcpu->compare_flags);
+    }
+    if (step == STEP_FAULT || step == STEP_NEXT) {
+        vcpu->is_comparing = false;
+    }
+    return step;
+}
+
+X86_INLINE enum step repeat(struct x86_vcpu *vcpu, const struct insn *insn, enum string_op op,
+                            element_fn *one, unsigned size)
+{
+    uint64_t count;
+    enum step step;
+
+    if ((insn->prefixes & (INSN_REPE | INSN_REPNE)) == 0) {
+        return one(vcpu, insn, size);
+    }
+    count = gpr_read(vcpu, X86_RCX, insn->address_size);
+    step = compares(op) ? repeat_comparing(vcpu, insn, op, one, size)
+                        : repeat_some(vcpu, insn, op, one, size);
+    vcpu->elements += count - gpr_read(vcpu, X86_RCX, insn->address_size);
+    return step;
 }
 
 #define STRING_FORMS(name, op)                                                                     \

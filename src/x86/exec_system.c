@@ -3,6 +3,8 @@
  */
 #include "x86/exec.h"
 
+#include "x86/breakpoint.h"
+#include "x86/cpuid.h"
 #include "x86/decode_table.h"
 #include "x86/mem.h"
 #include "x86/msr.h"
@@ -11,18 +13,14 @@
 
 #define CR0_PE UINT64_C(1)
 #define CR0_ET UINT64_C(0x10)
-#define CR0_KNOWN UINT64_C(0xe005003f)
-#define CR0_NW UINT64_C(0x20000000)
-#define CR0_CD UINT64_C(0x40000000)
 #define CR0_PG UINT64_C(0x80000000)
 #define CR4_PAE UINT64_C(0x20)
 #define CR4_LA57 UINT64_C(0x1000)
 #define CR4_PCIDE UINT64_C(0x20000)
-#define CR4_KNOWN UINT64_C(0x771fff) /* to PKE, without VMX, SMX, CET */
 #define EFER_LME UINT64_C(0x100)
 #define EFER_LMA UINT64_C(0x400)
+#define DR6_BD UINT64_C(0x2000)
 #define DR7_GD UINT64_C(0x2000)
-#define DR7_ENABLED UINT64_C(0xff)
 
 static enum step require_ring0(struct x86_vcpu *vcpu)
 {
@@ -38,7 +36,6 @@ static enum step hlt(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_LATE;
 }
 
-/* A leaf past the last is answered as the last basic one, as Intel's processors do. */
 static enum step cpuid(struct x86_vcpu *vcpu, const struct insn *insn)
 {
     uint32_t function = (uint32_t)vcpu->gpr[X86_RAX];
@@ -46,11 +43,7 @@ static enum step cpuid(struct x86_vcpu *vcpu, const struct insn *insn)
     struct x86_cpuid_entry entry;
 
     (void)insn;
-    (void)cpuid_find(vcpu, function, index, &entry);
-    if (function == 1) { /* bits that follow CR4 */
-        entry.ecx &= ~(1u << 27);
-        entry.ecx |= (vcpu->cr4 >> 18 & 1) != 0 ? 1u << 27 : 0; /* OSXSAVE */
-    }
+    cpuid_answer(vcpu, function, index, &entry);
     gpr_write(vcpu, X86_RAX, 4, entry.eax);
     gpr_write(vcpu, X86_RBX, 4, entry.ebx);
     gpr_write(vcpu, X86_RCX, 4, entry.ecx);
@@ -115,13 +108,12 @@ static enum step write_cr0(struct x86_vcpu *vcpu, uint64_t value)
     bool wants_long = (vcpu->msr.efer & EFER_LME) != 0;
     uint64_t efer = vcpu->msr.efer;
 
-    if (value >> 32 != 0 || ((value & CR0_PG) != 0 && (value & CR0_PE) == 0) ||
-        ((value & CR0_NW) != 0 && (value & CR0_CD) == 0) ||
+    if (!x86_is_cr0_valid(value) ||
         (turns_on && wants_long && ((vcpu->cr4 & CR4_PAE) == 0 || vcpu->segment[X86_CS].l)) ||
         (turns_off && (vcpu->mode == X86_MODE_64 || (vcpu->cr4 & CR4_PCIDE) != 0))) {
         return step_raise_code(vcpu, X86_GP, 0);
     }
-    value = (value & CR0_KNOWN) | CR0_ET;
+    value = (value & X86_CR0_KNOWN) | CR0_ET;
     efer |= turns_on && wants_long ? EFER_LMA : 0;
     efer &= turns_off ? ~EFER_LMA : UINT64_MAX;
     TRY(paging_set(vcpu, value, vcpu->cr3, vcpu->cr4, efer, vcpu->pkru));
@@ -147,7 +139,7 @@ static enum step write_cr4(struct x86_vcpu *vcpu, uint64_t value)
     uint64_t changed = vcpu->cr4 ^ value;
     bool gets_pcids = (changed & value & CR4_PCIDE) != 0;
 
-    if ((value & ~CR4_KNOWN) != 0 ||
+    if (!x86_is_cr4_valid(vcpu, value) ||
         (is_long_mode(vcpu) && ((value & CR4_PAE) == 0 || (changed & CR4_LA57) != 0)) ||
         (gets_pcids && (!is_long_mode(vcpu) || (vcpu->cr3 & 0xfff) != 0))) {
         return step_raise_code(vcpu, X86_GP, 0);
@@ -179,6 +171,9 @@ static enum step write_control(struct x86_vcpu *vcpu, unsigned number, uint64_t 
             return step_raise_code(vcpu, X86_GP, 0);
         }
         vcpu->cr8 = value;
+        if (vcpu->hooks.write_cr8 != NULL) {
+            vcpu->hooks.write_cr8(vcpu->hooks.opaque, value);
+        }
         break;
     default:
         return step_raise(vcpu, X86_UD);
@@ -208,7 +203,8 @@ static enum step read_control(struct x86_vcpu *vcpu, unsigned number, uint64_t *
         *value = vcpu->cr4;
         return STEP_NEXT;
     case 8:
-        *value = vcpu->cr8;
+        *value =
+            vcpu->hooks.read_cr8 != NULL ? vcpu->hooks.read_cr8(vcpu->hooks.opaque) : vcpu->cr8;
         return STEP_NEXT;
     default:
         return step_raise(vcpu, X86_UD);
@@ -229,7 +225,7 @@ static enum step mov_control(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_NEXT;
 }
 
-/* DR4 and DR5 are DR6 and DR7, without CR4.DE. Breakpoints are kept; those that are switched on are not there. */
+/* DR4 and DR5 are DR6 and DR7, without CR4.DE. */
 static enum step mov_debug(struct x86_vcpu *vcpu, const struct insn *insn)
 {
     bool is_write = (insn->selector & SPECIAL_FIRST) != 0;
@@ -242,8 +238,11 @@ static enum step mov_debug(struct x86_vcpu *vcpu, const struct insn *insn)
     }
     TRY(require_ring0(vcpu));
     number += number == 4 || number == 5 ? 2 : 0;
-    if ((vcpu->dr[7] & DR7_GD) != 0) {
-        vcpu->dr[6] |= 0x2000; /* BD */
+    if ((breakpoint_registers(vcpu)[7] & DR7_GD) != 0) {
+        if (vcpu->uses_host_dr) {
+            return step_debug(vcpu, X86_DB, DR6_BD);
+        }
+        vcpu->dr[6] |= DR6_BD;
         return step_raise(vcpu, X86_DB);
     }
     if (!is_write) {
@@ -257,12 +256,10 @@ static enum step mov_debug(struct x86_vcpu *vcpu, const struct insn *insn)
     if (number == 6) {
         value = (value & 0xe00f) | 0xffff0ff0;
     } else if (number == 7) {
-        if ((value & DR7_ENABLED) != 0) {
-            return step_exit(vcpu, X86_EXIT_EMULATION);
-        }
         value = (value & 0xffff2bff) | 0x400;
     }
     vcpu->dr[number] = value;
+    seg_derive_mode(vcpu); /* breakpoints keep accesses from the TLB */
     return STEP_NEXT;
 }
 
@@ -327,7 +324,6 @@ static enum step xgetbv(struct x86_vcpu *vcpu, const struct insn *insn)
     return STEP_NEXT;
 }
 
-/* x87 and SSE states alone are there. */
 static enum step xsetbv(struct x86_vcpu *vcpu, const struct insn *insn)
 {
     uint64_t value = read_pair(vcpu);
@@ -337,7 +333,7 @@ static enum step xsetbv(struct x86_vcpu *vcpu, const struct insn *insn)
         return step_raise(vcpu, X86_UD);
     }
     TRY(require_ring0(vcpu));
-    if ((uint32_t)vcpu->gpr[X86_RCX] != 0 || (value & 1) == 0 || (value & ~UINT64_C(3)) != 0) {
+    if ((uint32_t)vcpu->gpr[X86_RCX] != 0 || !x86_is_xcr0_valid(value)) {
         return step_raise_code(vcpu, X86_GP, 0);
     }
     vcpu->xcr0 = value;

@@ -28,6 +28,12 @@ enum step {
     STEP_LATE,     /* complete, and then vcpu->exit: HLT */
 };
 
+/* Has REP INS read more than it has stored? It is not interrupted then. */
+static inline bool is_ahead(const struct x86_vcpu *vcpu)
+{
+    return vcpu->ahead_next != 0;
+}
+
 struct insn;
 typedef enum step insn_fn(struct x86_vcpu *vcpu, const struct insn *insn);
 
@@ -86,6 +92,14 @@ X86_INLINE enum step step_exit(struct x86_vcpu *vcpu, enum x86_exit exit)
 {
     vcpu->exit = exit;
     return STEP_EXIT;
+}
+
+/* The VMM debugs: @vector is X86_DB, or X86_BP. */
+X86_INLINE enum step step_debug(struct x86_vcpu *vcpu, uint8_t vector, uint64_t dr6)
+{
+    vcpu->exit_vector = vector;
+    vcpu->exit_dr6 = dr6;
+    return step_exit(vcpu, X86_EXIT_DEBUG);
 }
 
 /* An exception without error code, or with. */

@@ -3,6 +3,8 @@
  */
 #include "x86/mem.h"
 
+#include "x86/breakpoint.h"
+
 #define PF_WRITE 2u
 
 enum step mem_segment(struct x86_vcpu *vcpu, unsigned seg, uint64_t offset, unsigned size,
@@ -40,6 +42,7 @@ enum step mem_outcome(struct x86_vcpu *vcpu, enum gm_mmu_outcome outcome, unsign
     vcpu->is_out = true;
     switch (outcome) {
     case GM_MMU_PAGE_FAULT:
+    case GM_MMU_TABLE_LOST: /* as KVM has it */
         vcpu->cr2 = exit->linear;
         return step_raise_code(vcpu, X86_PF,
                                exit->error_code | (intent == MEM_MODIFY ? PF_WRITE : 0));
@@ -84,12 +87,28 @@ static enum step leave_for_answer(struct x86_vcpu *vcpu, enum x86_answer_kind ki
     return STEP_OUTCOME;
 }
 
+/*
+ * #AC, where alignment is checked: of what a program accesses, not of what the processor reads for it (Intel SDM 3A,
+ * 6.15, "Interrupt 17"). Operands of 1, 2, 4 and 8 bytes lie at multiples of their size. An address that is not canonical
+ * comes first; a page fault, as AMD's processors have it, later.
+ */
+static enum step check_alignment(struct x86_vcpu *vcpu, uint64_t linear, unsigned size,
+                                 enum gm_mmu_view view)
+{
+    bool is_checked = vcpu->checks_alignment && view == vcpu->data_view;
+
+    return is_checked && linear % size != 0 && is_canonical(vcpu, linear)
+               ? step_raise_code(vcpu, X86_AC, 0)
+               : STEP_NEXT;
+}
+
 enum step mem_load_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
                       enum mem_intent intent, enum gm_mmu_view view, uint64_t *value)
 {
     const struct x86_answer *answer = answer_find(vcpu, X86_ANSWER_LOAD, linear, size);
     enum gm_mmu_outcome outcome;
 
+    TRY(check_alignment(vcpu, linear, size, view));
     if (answer != NULL) {
         *value = answer->value;
         return STEP_NEXT;
@@ -106,6 +125,7 @@ enum step mem_store_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, un
 {
     enum gm_mmu_outcome outcome;
 
+    TRY(check_alignment(vcpu, linear, size, view));
     if (answer_find(vcpu, X86_ANSWER_STORE, linear, size) != NULL) {
         return STEP_NEXT;
     }
@@ -117,15 +137,24 @@ enum step mem_store_as(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, un
     return mem_outcome(vcpu, outcome, seg, MEM_WRITE);
 }
 
+void mem_note(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, bool is_write)
+{
+    if (vcpu->has_breakpoints) {
+        breakpoint_note_memory(vcpu, linear, size, is_write);
+    }
+}
+
 enum step mem_load_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
                         enum mem_intent intent, uint64_t *value)
 {
+    mem_note(vcpu, linear, size, intent == MEM_MODIFY);
     return mem_load_as(vcpu, linear, size, seg, intent, vcpu->data_view, value);
 }
 
 enum step mem_store_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
                          uint64_t value)
 {
+    mem_note(vcpu, linear, size, true);
     return mem_store_as(vcpu, linear, size, seg, vcpu->data_view, value);
 }
 
@@ -147,7 +176,7 @@ enum step mem_probe_write(struct x86_vcpu *vcpu, uint64_t linear, unsigned size,
         struct gm_mmu_translation translation;
         enum gm_mmu_outcome outcome;
 
-        if (mem_hit(vcpu, places[i], 1, GM_MMU_WRITE) != NULL) {
+        if (mem_hit_any(vcpu, places[i], 1, GM_MMU_WRITE) != NULL) {
             continue;
         }
         outcome = gm_mmu_explain(vcpu->mmu, places[i], GM_MMU_WRITE, vcpu->data_view, &translation);
@@ -163,6 +192,12 @@ enum step mem_probe_write(struct x86_vcpu *vcpu, uint64_t linear, unsigned size,
     return STEP_NEXT;
 }
 
+enum step mem_check_store(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg)
+{
+    TRY(check_alignment(vcpu, linear, size < 8 ? size : 8, vcpu->data_view));
+    return mem_probe_write(vcpu, linear, size, seg);
+}
+
 enum step mem_load16_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned seg, uint64_t value[2])
 {
     TRY(mem_load_slow(vcpu, linear, 8, seg, MEM_READ, &value[0]));
@@ -173,7 +208,7 @@ enum step mem_load16_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned seg, 
 enum step mem_store16_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned seg,
                            const uint64_t value[2])
 {
-    TRY(mem_probe_write(vcpu, linear, 16, seg));
+    TRY(mem_check_store(vcpu, linear, 16, seg));
     TRY(mem_store_slow(vcpu, linear, 8, seg, value[0]));
     return mem_store_slow(vcpu, linear + 8, 8, seg, value[1]);
 }

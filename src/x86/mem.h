@@ -27,6 +27,8 @@ struct mem_rmw {
 /* Check and translate by a segment that is not flat. */
 enum step mem_segment(struct x86_vcpu *vcpu, unsigned seg, uint64_t offset, unsigned size,
                       enum mem_intent intent, uint64_t *linear);
+/* An access of the program's, or of its stack, that does not come by what follows: for breakpoints. */
+void mem_note(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, bool is_write);
 /* Misses. @seg: for #SS. */
 enum step mem_load_slow(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg,
                         enum mem_intent intent, uint64_t *value);
@@ -42,6 +44,8 @@ enum step mem_load_system(struct x86_vcpu *vcpu, uint64_t linear, unsigned size,
 enum step mem_store_system(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, uint64_t value);
 /* Can @size bytes be written, as far as the guest's tables go? A fault is raised. */
 enum step mem_probe_write(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg);
+/* ... and its alignment: all that a store of it would raise. */
+enum step mem_check_store(struct x86_vcpu *vcpu, uint64_t linear, unsigned size, unsigned seg);
 /* An outcome other than GM_MMU_OK as a step. */
 enum step mem_outcome(struct x86_vcpu *vcpu, enum gm_mmu_outcome outcome, unsigned seg,
                       enum mem_intent intent);
@@ -82,6 +86,13 @@ X86_INLINE enum step mem_linear(struct x86_vcpu *vcpu, const struct insn *insn, 
 /* The host's address; NULL: not in the TLB. */
 X86_INLINE void *mem_hit(const struct x86_vcpu *vcpu, uint64_t linear, unsigned size,
                          enum gm_mmu_access access)
+{
+    return gm_tlb_hit(vcpu->mmu, *vcpu->data_tag, linear, size, access);
+}
+
+/* ... of an access whose alignment is not checked, or has been. */
+X86_INLINE void *mem_hit_any(const struct x86_vcpu *vcpu, uint64_t linear, unsigned size,
+                             enum gm_mmu_access access)
 {
     return gm_tlb_hit(vcpu->mmu, vcpu->mmu->view_tags[vcpu->data_view], linear, size, access);
 }

@@ -1,37 +1,53 @@
 /*
- * x86/paging.c - control registers as the mmu wants them, and the CPUID leaves that say what it may do.
+ * x86/paging.c - control registers as the mmu wants them, with what CPUID says of paging.
  */
 #include "x86/paging.h"
 
+#include "x86/cpuid.h"
 #include "x86/mem.h"
 
-bool cpuid_find(const struct x86_vcpu *vcpu, uint32_t function, uint32_t index,
-                struct x86_cpuid_entry *entry)
+static struct gm_mmu_paging paging_of(const struct x86_vcpu *vcpu)
 {
-    for (size_t i = 0; i < vcpu->cpuid_count; i++) {
-        const struct x86_cpuid_entry *candidate = &vcpu->cpuid[i];
+    return (struct gm_mmu_paging){
+        .cr0 = vcpu->cr0,
+        .cr3 = vcpu->cr3,
+        .cr4 = vcpu->cr4,
+        .efer = vcpu->msr.efer,
+        .pkru = vcpu->pkru,
+        .maxphyaddr = (uint8_t)x86_maxphyaddr(vcpu),
+        .has_1g_pages = cpuid_allows(vcpu, 0x80000001, CPUID_EDX, 26),
+        .has_pse36 = cpuid_allows(vcpu, 1, CPUID_EDX, 17),
+    };
+}
 
-        if (candidate->function == function &&
-            (!candidate->is_indexed || candidate->index == index)) {
-            *entry = *candidate;
-            return true;
-        }
-    }
-    *entry = (struct x86_cpuid_entry){0};
-    return false;
+/* Page-directory pointers that cannot be read are as bad as ones that are not valid. */
+static enum step change_paging(struct x86_vcpu *vcpu, const struct gm_mmu_paging *paging)
+{
+    enum gm_mmu_outcome outcome = gm_mmu_set_paging(vcpu->mmu, paging);
+
+    return mem_outcome(vcpu, outcome == GM_MMU_TABLE_LOST ? GM_MMU_PROTECTION : outcome, X86_DS,
+                       MEM_READ);
 }
 
 enum step paging_set(struct x86_vcpu *vcpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
                      uint32_t pkru)
 {
-    struct gm_mmu_paging paging = {.cr0 = cr0, .cr3 = cr3, .cr4 = cr4, .efer = efer, .pkru = pkru};
-    struct x86_cpuid_entry entry;
+    struct gm_mmu_paging paging = paging_of(vcpu);
 
-    if (cpuid_find(vcpu, 0x80000008, 0, &entry)) {
-        paging.maxphyaddr = (uint8_t)entry.eax;
-    }
-    paging.maxphyaddr = paging.maxphyaddr < 32 || paging.maxphyaddr > 52 ? 52 : paging.maxphyaddr;
-    paging.has_1g_pages = !cpuid_find(vcpu, 0x80000001, 0, &entry) || (entry.edx >> 26 & 1) != 0;
-    paging.has_pse36 = !cpuid_find(vcpu, 1, 0, &entry) || (entry.edx >> 17 & 1) != 0;
-    return mem_outcome(vcpu, gm_mmu_set_paging(vcpu->mmu, &paging), X86_DS, MEM_READ);
+    paging.cr0 = cr0;
+    paging.cr3 = cr3;
+    paging.cr4 = cr4;
+    paging.efer = efer;
+    paging.pkru = pkru;
+    return change_paging(vcpu, &paging);
+}
+
+enum step paging_tell(struct x86_vcpu *vcpu)
+{
+    struct gm_mmu_paging paging = paging_of(vcpu);
+
+    paging.pdptes = vcpu->has_pdptes ? vcpu->pdptes : NULL;
+    TRY(change_paging(vcpu, &paging));
+    vcpu->is_paging_stale = vcpu->has_pdptes = false;
+    return STEP_NEXT;
 }

@@ -13,8 +13,7 @@
 enum step paging_set(struct x86_vcpu *vcpu, uint64_t cr0, uint64_t cr3, uint64_t cr4, uint64_t efer,
                      uint32_t pkru);
 
-/* The guest's CPUID leaf. Return: false and zeros: there is none. */
-bool cpuid_find(const struct x86_vcpu *vcpu, uint32_t function, uint32_t index,
-                struct x86_cpuid_entry *entry);
+/* Tell it of those that are in the vCPU. Return: as above. */
+enum step paging_tell(struct x86_vcpu *vcpu);
 
 #endif

@@ -11,6 +11,9 @@ enum step port_check(struct x86_vcpu *vcpu, uint16_t port, unsigned size);
 
 /* Read, write it: comes out with X86_EXIT_IO, and is complete when the instruction is run again. */
 enum step port_in(struct x86_vcpu *vcpu, uint16_t port, unsigned size, uint64_t *value);
+/* One of @count elements, of which the next ones may be read ahead: then they are there the next time. */
+enum step port_in_next(struct x86_vcpu *vcpu, uint16_t port, unsigned size, uint32_t count,
+                       uint64_t *value);
 enum step port_out(struct x86_vcpu *vcpu, uint16_t port, unsigned size, uint64_t value);
 
 #endif

@@ -3,7 +3,10 @@
  */
 #include "x86/seg.h"
 
+#include "x86/breakpoint.h"
 #include "x86/mem.h"
+
+#define CR0_AM 0x40000u
 
 #define TYPE_ACCESSED 1u
 #define TYPE_WRITE 2u /* of data; of code: readable */
@@ -24,8 +27,14 @@ void seg_derive(struct x86_vcpu *vcpu, struct x86_segment *segment)
     segment->last = !is_down ? segment->limit : segment->db ? UINT32_MAX : UINT16_MAX;
 }
 
+static bool checks_alignment(const struct x86_vcpu *vcpu)
+{
+    return vcpu->cpl == 3 && (vcpu->cr0 & CR0_AM) != 0 && (vcpu->rflags & X86_FLAG_AC) != 0;
+}
+
 void seg_derive_mode(struct x86_vcpu *vcpu)
 {
+    static const uint64_t no_tag = GM_TLB_NO_TAG;
     const struct x86_segment *cs = &vcpu->segment[X86_CS];
     const struct x86_segment *ss = &vcpu->segment[X86_SS];
     bool is_64 = is_long_mode(vcpu) && cs->l;
@@ -42,6 +51,11 @@ void seg_derive_mode(struct x86_vcpu *vcpu)
     vcpu->data_view = vcpu->cpl == 3                      ? GM_MMU_USER
                       : (vcpu->rflags & X86_FLAG_AC) != 0 ? GM_MMU_SUPERVISOR_AC
                                                           : GM_MMU_SUPERVISOR;
+    vcpu->checks_alignment = checks_alignment(vcpu);
+    vcpu->has_breakpoints = breakpoint_is_any(vcpu);
+    vcpu->data_tag = vcpu->checks_alignment || vcpu->has_breakpoints
+                         ? &no_tag
+                         : &vcpu->mmu->view_tags[vcpu->data_view];
     vcpu->has_sse = (vcpu->cr4 & 0x200) != 0 && (vcpu->cr0 & 4) == 0;
 }
 

@@ -45,7 +45,9 @@ void seg_drop_inner(struct x86_vcpu *vcpu)
         struct x86_segment *segment = &vcpu->segment[numbers[i]];
         bool is_conforming = (segment->type & 12) == 12;
 
-        if (!segment->unusable && segment->s && !is_conforming && segment->dpl < vcpu->cpl) {
+        if (segment->unusable) {
+            segment->selector = 0; /* null, whatever its RPL was; FS and GS keep their bases */
+        } else if (segment->s && !is_conforming && segment->dpl < vcpu->cpl) {
             segment->selector = 0;
             segment->unusable = 1;
             segment->base = 0;
@@ -97,6 +99,7 @@ enum step seg_frame_push(struct x86_vcpu *vcpu, struct seg_frame *frame, unsigne
     uint64_t linear;
 
     TRY(frame_linear(vcpu, frame, size, offset, true, &linear));
+    mem_note(vcpu, linear, size, true);
     TRY(mem_store_as(vcpu, linear, size, SEG_FLAT_STACK, frame->view, zero_extend(value, size)));
     frame->sp = (frame->sp & ~frame->mask) | offset;
     return STEP_NEXT;
@@ -109,6 +112,7 @@ enum step seg_frame_pop(struct x86_vcpu *vcpu, struct seg_frame *frame, unsigned
     uint64_t linear;
 
     TRY(frame_linear(vcpu, frame, size, offset, false, &linear));
+    mem_note(vcpu, linear, size, false);
     TRY(mem_load_as(vcpu, linear, size, SEG_FLAT_STACK, MEM_READ, frame->view, value));
     frame->sp = (frame->sp & ~frame->mask) | ((offset + size) & frame->mask);
     return STEP_NEXT;

@@ -5,10 +5,13 @@
 #define X86_SSE_H
 
 #include "x86/mem.h"
+#include "x86/sse_ops.h"
 
 #define MXCSR_FLAGS 0x3fu
 #define MXCSR_BEFORE 0x7u /* IE, DE, ZE: found before computing */
+#define MXCSR_OVERFLOW 0x8u
 #define MXCSR_UNDERFLOW 0x10u
+#define MXCSR_PRECISION 0x20u
 #define MXCSR_MASKS 0x1f80u
 #define MXCSR_FTZ 0x8000u
 #define MXCSR_KNOWN 0xffffu
@@ -41,6 +44,12 @@ X86_INLINE bool sse_traps_underflow(const struct x86_vcpu *vcpu)
     return (vcpu->mxcsr & MXCSR_UNDERFLOW << 7) == 0;
 }
 
+/* Flags of results out of range that are not masked. */
+X86_INLINE uint32_t sse_range_traps(const struct x86_vcpu *vcpu)
+{
+    return ~(vcpu->mxcsr >> 7) & (MXCSR_OVERFLOW | MXCSR_UNDERFLOW);
+}
+
 /* What the host's MXCSR has to be for an operation of the guest: all masked, no flags yet. */
 X86_INLINE uint32_t sse_control(const struct x86_vcpu *vcpu)
 {
@@ -48,6 +57,15 @@ X86_INLINE uint32_t sse_control(const struct x86_vcpu *vcpu)
 
     return (vcpu->mxcsr | MXCSR_MASKS) & ~MXCSR_FLAGS & ~ignored;
 }
+
+typedef float vector __attribute__((vector_size(16)));
+
+/* An instruction of the host, under an MXCSR. @status: MXCSR behind it. */
+typedef vector sse_host_fn(vector a, vector b, uint32_t control, uint32_t *status);
+
+/* The flags of an operation while overflow or underflow is not masked. */
+uint32_t sse_range_status(const struct x86_vcpu *vcpu, enum sse_op op, sse_host_fn *run, vector a,
+                          vector b);
 
 /* 16 bytes of memory, aligned or not. */
 enum step sse_load(struct x86_vcpu *vcpu, const struct insn *insn, bool is_aligned,

@@ -1,5 +1,5 @@
 /*
- * x86/sse_ops.h - SSE and SSE2, by how they are executed: for each a row, from which the decoder's table, the
+ * x86/sse_ops.h - SSE to SSE4.2, by how they are executed: for each a row, from which the decoder's table, the
  * handlers and their table are made.
  */
 #ifndef X86_SSE_OPS_H
@@ -9,7 +9,7 @@
  * xmm op= xmm or memory, as the host's own instruction does it. Kinds: INT, 16 bytes that are not computed with MXCSR;
  * F16, F8, F4: of so many bytes, and with MXCSR.
  */
-#define SSE_OPS(X)                                                                                 \
+#define SSE_BASE_OPS(X)                                                                            \
     X(PADDB, paddb, INT)                                                                           \
     X(PADDW, paddw, INT)                                                                           \
     X(PADDD, paddd, INT)                                                                           \
@@ -122,8 +122,97 @@
     X(RSQRTSS, rsqrtss, F4)                                                                        \
     X(CVTSS2SD, cvtss2sd, F4)
 
+/*
+ * SSE3, SSSE3, SSE4.1 and SSE4.2, which a host may not have. Kinds: I8, I4, I2, as INT, of so many bytes; BLEND, by xmm0
+ * as well; ADDPS and its like, computed with MXCSR as these do of elements that are paired otherwise.
+ */
+#define SSE_LATER_OPS(X)                                                                           \
+    X(PSHUFB, pshufb, INT)                                                                         \
+    X(PHADDW, phaddw, INT)                                                                         \
+    X(PHADDD, phaddd, INT)                                                                         \
+    X(PHADDSW, phaddsw, INT)                                                                       \
+    X(PMADDUBSW, pmaddubsw, INT)                                                                   \
+    X(PHSUBW, phsubw, INT)                                                                         \
+    X(PHSUBD, phsubd, INT)                                                                         \
+    X(PHSUBSW, phsubsw, INT)                                                                       \
+    X(PSIGNB, psignb, INT)                                                                         \
+    X(PSIGNW, psignw, INT)                                                                         \
+    X(PSIGND, psignd, INT)                                                                         \
+    X(PMULHRSW, pmulhrsw, INT)                                                                     \
+    X(PABSB, pabsb, INT)                                                                           \
+    X(PABSW, pabsw, INT)                                                                           \
+    X(PABSD, pabsd, INT)                                                                           \
+    X(PMULDQ, pmuldq, INT)                                                                         \
+    X(PCMPEQQ, pcmpeqq, INT)                                                                       \
+    X(PACKUSDW, packusdw, INT)                                                                     \
+    X(PCMPGTQ, pcmpgtq, INT)                                                                       \
+    X(PMINSB, pminsb, INT)                                                                         \
+    X(PMINSD, pminsd, INT)                                                                         \
+    X(PMINUW, pminuw, INT)                                                                         \
+    X(PMINUD, pminud, INT)                                                                         \
+    X(PMAXSB, pmaxsb, INT)                                                                         \
+    X(PMAXSD, pmaxsd, INT)                                                                         \
+    X(PMAXUW, pmaxuw, INT)                                                                         \
+    X(PMAXUD, pmaxud, INT)                                                                         \
+    X(PMULLD, pmulld, INT)                                                                         \
+    X(PHMINPOSUW, phminposuw, INT)                                                                 \
+    X(MOVSHDUP, movshdup, INT)                                                                     \
+    X(MOVSLDUP, movsldup, INT)                                                                     \
+    X(MOVDDUP, movddup, I8)                                                                        \
+    X(PMOVSXBW, pmovsxbw, I8)                                                                      \
+    X(PMOVSXWD, pmovsxwd, I8)                                                                      \
+    X(PMOVSXDQ, pmovsxdq, I8)                                                                      \
+    X(PMOVZXBW, pmovzxbw, I8)                                                                      \
+    X(PMOVZXWD, pmovzxwd, I8)                                                                      \
+    X(PMOVZXDQ, pmovzxdq, I8)                                                                      \
+    X(PMOVSXBD, pmovsxbd, I4)                                                                      \
+    X(PMOVSXWQ, pmovsxwq, I4)                                                                      \
+    X(PMOVZXBD, pmovzxbd, I4)                                                                      \
+    X(PMOVZXWQ, pmovzxwq, I4)                                                                      \
+    X(PMOVSXBQ, pmovsxbq, I2)                                                                      \
+    X(PMOVZXBQ, pmovzxbq, I2)                                                                      \
+    X(PBLENDVB, pblendvb, BLEND)                                                                   \
+    X(BLENDVPS, blendvps, BLEND)                                                                   \
+    X(BLENDVPD, blendvpd, BLEND)                                                                   \
+    X(ADDSUBPS, addsubps, ADDPS)                                                                   \
+    X(ADDSUBPD, addsubpd, ADDPD)                                                                   \
+    X(HADDPS, haddps, ADDPS)                                                                       \
+    X(HADDPD, haddpd, ADDPD)                                                                       \
+    X(HSUBPS, hsubps, SUBPS)                                                                       \
+    X(HSUBPD, hsubpd, SUBPD)
+
+#define SSE_OPS(X) SSE_BASE_OPS(X) SSE_LATER_OPS(X)
+
 #define SSE_ENUM(upper, lower, kind) SSE_##upper,
 enum sse_op { SSE_OPS(SSE_ENUM) SSE_OP_COUNT };
+#undef SSE_ENUM
+#define SSE_LATER SSE_PSHUFB /* the first of the later ones */
+
+/* Those with an immediate that is a part of what they do: a row for sse4.S, too. Bytes of memory; 0: 16, not aligned. */
+#define SSE_IMMEDIATE_OPS(X)                                                                       \
+    X(ROUNDPS, 0x08, 16)                                                                           \
+    X(ROUNDPD, 0x09, 16)                                                                           \
+    X(ROUNDSS, 0x0a, 4)                                                                            \
+    X(ROUNDSD, 0x0b, 8)                                                                            \
+    X(BLENDPS, 0x0c, 16)                                                                           \
+    X(BLENDPD, 0x0d, 16)                                                                           \
+    X(PBLENDW, 0x0e, 16)                                                                           \
+    X(PALIGNR, 0x0f, 16)                                                                           \
+    X(INSERTPS, 0x21, 4)                                                                           \
+    X(DPPS, 0x40, 16)                                                                              \
+    X(DPPD, 0x41, 16)                                                                              \
+    X(MPSADBW, 0x42, 16)                                                                           \
+    X(PCMPESTRM, 0x60, 0)                                                                          \
+    X(PCMPESTRI, 0x61, 0)                                                                          \
+    X(PCMPISTRM, 0x62, 0)                                                                          \
+    X(PCMPISTRI, 0x63, 0)
+
+#define SSE_ENUM(upper, opcode, bytes) SSE4_##upper,
+enum sse4_op {
+    SSE_IMMEDIATE_OPS(SSE_ENUM) SSE4_IMMEDIATE_COUNT,
+    SSE4_PTEST = SSE4_IMMEDIATE_COUNT,
+    SSE4_CRC32
+};
 #undef SSE_ENUM
 
 /* The others, by hand. MOVSD and CMPSD are strings' names as well: the decoder tells them apart. */
@@ -164,6 +253,13 @@ enum sse_move_op {
     SSE_COMPARE_PD,
     SSE_COMPARE_SS,
     SSE_COMPARE_SD,
+    SSE_INSERT_B,
+    SSE_INSERT_D,
+    SSE_INSERT_Q,
+    SSE_EXTRACT_B,
+    SSE_EXTRACT_D,
+    SSE_EXTRACT_Q,
+    SSE_MOVE_MASKED,
 };
 
 #define SSE_RULE_OF_MOVE(upper, sub) M(upper) = {exec_sse, (sub), 0},
@@ -174,6 +270,16 @@ enum sse_move_op {
     X(MOVNTPS, SSE_MOVE_ALIGNED)                                                                   \
     X(MOVNTPD, SSE_MOVE_ALIGNED)                                                                   \
     X(MOVNTDQ, SSE_MOVE_ALIGNED)                                                                   \
+    X(MOVNTDQA, SSE_MOVE_ALIGNED)                                                                  \
+    X(MASKMOVDQU, SSE_MOVE_MASKED)                                                                 \
+    X(LDDQU, SSE_MOVE_UNALIGNED)                                                                   \
+    X(PINSRB, SSE_INSERT_B)                                                                        \
+    X(PINSRD, SSE_INSERT_D)                                                                        \
+    X(PINSRQ, SSE_INSERT_Q)                                                                        \
+    X(PEXTRB, SSE_EXTRACT_B)                                                                       \
+    X(PEXTRD, SSE_EXTRACT_D)                                                                       \
+    X(PEXTRQ, SSE_EXTRACT_Q)                                                                       \
+    X(EXTRACTPS, SSE_EXTRACT_D)                                                                    \
     X(MOVUPS, SSE_MOVE_UNALIGNED)                                                                  \
     X(MOVUPD, SSE_MOVE_UNALIGNED)                                                                  \
     X(MOVDQU, SSE_MOVE_UNALIGNED)                                                                  \
@@ -223,7 +329,14 @@ enum fpu_op {
     FPU_FLDCW,
     FPU_FNSTSW,
     FPU_FWAIT,
+    FPU_FNSTENV,
+    FPU_FLDENV,
+    FPU_FNSAVE,
+    FPU_FRSTOR,
     FPU_EMMS,
+    FPU_XSAVE,
+    FPU_XSAVEOPT,
+    FPU_XRSTOR,
 };
 
 #endif

@@ -4,28 +4,29 @@
 #include "x86/x86.h"
 
 #include "x86/blocks.h"
+#include "x86/paging.h"
 #include "x86/seg.h"
 
 #include "base/alloc.h"
 
 #include <errno.h>
 
+#define CR0_PG UINT64_C(0x80000000)
+
 int x86_vcpu_new(struct gm_mmu *mmu, const struct gm_allocator *allocator, struct x86_vcpu **vcpu)
 {
     const struct gm_allocator *chosen = mem_allocator_or_default(allocator);
     struct x86_vcpu *made = mem_zalloc(chosen, sizeof(*made));
+    struct gm_mmu_paging paging;
 
     if (made == NULL) {
-        return -ENOMEM;
-    }
-    made->blocks = blocks_new(chosen);
-    if (made->blocks == NULL) {
-        mem_free(chosen, made);
         return -ENOMEM;
     }
     made->mmu = mmu;
     made->allocator = *chosen;
     x86_vcpu_reset(made);
+    gm_mmu_get_paging(mmu, &paging);
+    made->is_paging_stale = (paging.cr0 & CR0_PG) != 0; /* neither begins with paging */
     *vcpu = made;
     return 0;
 }
@@ -36,7 +37,9 @@ void x86_vcpu_free(struct x86_vcpu *vcpu)
 
     if (vcpu != NULL) {
         allocator = vcpu->allocator;
-        blocks_free(vcpu->blocks, &allocator);
+        if (vcpu->blocks != NULL) {
+            blocks_free(vcpu->blocks, &allocator);
+        }
         mem_free(&allocator, vcpu);
     }
 }
@@ -64,21 +67,25 @@ void x86_vcpu_reset(struct x86_vcpu *vcpu)
     vcpu->rip = 0xfff0;
     vcpu->cr0 = 0x60000010;
     vcpu->cr2 = vcpu->cr3 = vcpu->cr4 = vcpu->cr8 = 0;
+    vcpu->has_pdptes = false;
     vcpu->xcr0 = 1;
     vcpu->pkru = 0;
     memset(vcpu->dr, 0, sizeof(vcpu->dr));
     vcpu->dr[6] = 0xffff0ff0;
     vcpu->dr[7] = 0x400;
-    vcpu->msr = (struct x86_msrs){
-        .apic_base = 0xfee00900, .pat = UINT64_C(0x0007040600070406), .misc_enable = 1};
+    vcpu->msr = (struct x86_msrs){.apic_base = 0xfee00900,
+                                  .pat = UINT64_C(0x0007040600070406),
+                                  .misc_enable = 1,
+                                  .microcode = UINT64_C(1) << 32};
     vcpu->mxcsr = 0x1f80;
     vcpu->fpu = (struct x86_fpu){.fcw = 0x40};
     vcpu->event = (struct x86_event){0};
+    vcpu->is_interrupt_queued = false;
     vcpu->is_nmi_pending = vcpu->is_nmi_blocked = false;
     vcpu->is_shadowed = vcpu->is_ss_shadow = false;
     vcpu->mp_state = X86_RUNNABLE;
-    vcpu->answer_count = vcpu->answer_next = 0;
-    vcpu->is_access_pending = false;
+    vcpu->answer_count = vcpu->answer_next = vcpu->ahead_next = 0;
+    vcpu->is_access_pending = vcpu->is_delivering = false;
     reset_segments(vcpu);
     x86_set_rflags(vcpu, X86_FLAG_ONE);
     x86_state_changed(vcpu);
@@ -92,6 +99,7 @@ void x86_state_changed(struct x86_vcpu *vcpu)
     }
     seg_derive_mode(vcpu);
     vcpu->is_paging_stale = true;
+    vcpu->is_comparing = false;
 }
 
 uint64_t x86_get_rflags(const struct x86_vcpu *vcpu)
@@ -103,6 +111,7 @@ void x86_set_rflags(struct x86_vcpu *vcpu, uint64_t rflags)
 {
     uint64_t changed = (vcpu->rflags ^ rflags) & (X86_FLAG_AC | X86_FLAG_VM);
 
+    vcpu->is_comparing = false;
     flags_set_arithmetic(vcpu, rflags);
     vcpu->rflags = (rflags & 0x3f7fd7 & ~X86_FLAGS_ARITHMETIC) | X86_FLAG_ONE;
     if (changed != 0) {
@@ -110,16 +119,51 @@ void x86_set_rflags(struct x86_vcpu *vcpu, uint64_t rflags)
     }
 }
 
+bool x86_sync_paging(struct x86_vcpu *vcpu)
+{
+    if (vcpu->is_paging_stale && !vcpu->is_access_pending && paging_tell(vcpu) != STEP_NEXT) {
+        vcpu->is_out = false;
+    } else {
+        gm_mmu_leave(vcpu->mmu);
+    }
+    return !vcpu->is_paging_stale;
+}
+
+bool x86_is_cr0_valid(uint64_t cr0)
+{
+    bool has_pe = (cr0 & 1) != 0, has_pg = (cr0 >> 31 & 1) != 0;
+    bool has_cd = (cr0 >> 30 & 1) != 0, has_nw = (cr0 >> 29 & 1) != 0;
+
+    return cr0 >> 32 == 0 && (has_pe || !has_pg) && (has_cd || !has_nw);
+}
+
+bool x86_is_xcr0_valid(uint64_t xcr0)
+{
+    return xcr0 == 1 || xcr0 == 3;
+}
+
 bool x86_can_interrupt(const struct x86_vcpu *vcpu)
 {
     return (vcpu->rflags & X86_FLAG_IF) != 0 && !vcpu->is_shadowed &&
-           vcpu->event.kind == X86_EVENT_NONE && vcpu->answer_count == 0 &&
-           !vcpu->is_access_pending;
+           vcpu->event.kind == X86_EVENT_NONE && !vcpu->is_interrupt_queued &&
+           vcpu->answer_count == 0 && !vcpu->is_access_pending && !is_ahead(vcpu);
 }
 
 void x86_interrupt(struct x86_vcpu *vcpu, uint8_t vector)
 {
-    vcpu->event = (struct x86_event){.kind = X86_EVENT_INTERRUPT, .vector = vector};
+    vcpu->is_interrupt_queued = true;
+    vcpu->queued_vector = vector;
+    if (vcpu->event.kind == X86_EVENT_INTERRUPT && !vcpu->is_delivering) { /* it takes its place */
+        vcpu->event = (struct x86_event){0};
+    }
+}
+
+int x86_waiting_interrupt(const struct x86_vcpu *vcpu)
+{
+    if (vcpu->event.kind == X86_EVENT_INTERRUPT) {
+        return vcpu->event.vector;
+    }
+    return vcpu->is_interrupt_queued ? vcpu->queued_vector : -1;
 }
 
 void x86_nmi(struct x86_vcpu *vcpu)

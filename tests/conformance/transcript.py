@@ -117,10 +117,6 @@ PERMITTED = [
      and pages_of(result_of(real)) - pages_of(result_of(ours)) <= reads.may_be_dirty(int(real.split()[1], 16)),
      "Linux maps a page writable when the guest first reads or executes it through a writable page table entry, and reports "
      "it dirty with that; the software KVM reports only what was written"),
-    ("code_is_not_run",
-     lambda place, real, ours, reads: place == ("dirty1", "x 5000") and result_of(ours) == "INTERNAL_ERROR/1",
-     "the guest jumps into data; until the software KVM has a vCPU that runs instructions, a jump to anything but hlt ends "
-     "like this"),
 ]
 
 

@@ -400,7 +400,8 @@ def suite_faults():
             count += 1
             complaint, has_failed = check_fault(edit, before, after, dirty, count)
             successes = 0 if has_failed else successes + 1
-        check(name, complaint is None and count > 11, f"fault {count}: {complaint}")
+        # One at least fails; without audits a commit that changes no view takes what it needs from scratch memory.
+        check(name, complaint is None and count > 10, f"fault {count}: {complaint}")
 
 
 # ---- random edits of real maps: listeners and slots have to lead to the views ----

@@ -11,10 +11,16 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-bool guest_kvm_opens(void)
-{
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+enum gm_accel guest_accel = GM_ACCEL_KVM;
 
+bool guest_accel_opens(void)
+{
+    int fd;
+
+    if (guest_accel == GM_ACCEL_SOFT) {
+        return true;
+    }
+    fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (fd != -1) {
         close(fd);
     }
@@ -26,7 +32,7 @@ int guest_exit_code(int failed_count)
     if (failed_count != 0) {
         return 1;
     }
-    return guest_kvm_opens() ? 0 : 77;
+    return guest_accel_opens() ? 0 : 77;
 }
 
 static void recorder_add(struct recorder *recorder, const struct record *record)
@@ -67,14 +73,31 @@ const struct gm_io_ops recorder_ops = {
     .implemented = {.min_bytes = 1, .max_bytes = 8, .unaligned = true},
 };
 
+static void make_flat(struct kvm_sregs *sregs, struct kvm_regs *regs)
+{
+    sregs->cs.base = 0;
+    sregs->cs.selector = 0;
+    *regs = (struct kvm_regs){.rip = GUEST_CODE, .rflags = 2, .rsp = 0x6ff0};
+}
+
+void guest_reset(struct gm_vcpu *vcpu)
+{
+    struct kvm_sregs sregs;
+    struct kvm_regs regs;
+
+    assert_int_equal(gm_vcpu_ioctl(vcpu, KVM_GET_SREGS, (uintptr_t)&sregs), 0);
+    make_flat(&sregs, &regs);
+    assert_int_equal(gm_vcpu_ioctl(vcpu, KVM_SET_SREGS, (uintptr_t)&sregs), 0);
+    assert_int_equal(gm_vcpu_ioctl(vcpu, KVM_SET_REGS, (uintptr_t)&regs), 0);
+}
+
 void guest_reset_fd(int vcpu_fd)
 {
     struct kvm_sregs sregs;
-    struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 2, .rsp = 0x6ff0};
+    struct kvm_regs regs;
 
     assert_int_equal(ioctl(vcpu_fd, KVM_GET_SREGS, &sregs), 0);
-    sregs.cs.base = 0;
-    sregs.cs.selector = 0;
+    make_flat(&sregs, &regs);
     assert_int_equal(ioctl(vcpu_fd, KVM_SET_SREGS, &sregs), 0);
     assert_int_equal(ioctl(vcpu_fd, KVM_SET_REGS, &regs), 0);
 }
@@ -108,15 +131,20 @@ void guest_init_in(struct guest *guest, struct gm_vm *vm)
 
 void guest_init(struct guest *guest, const struct gm_vm_options *options)
 {
+    struct gm_vm_options chosen = {.size = sizeof(chosen)};
     struct gm_diag diag = {0};
     struct gm_vm *vm;
 
-    if (gm_vm_open(options, &vm, &diag) != 0) {
+    if (options != NULL) {
+        chosen = *options;
+    }
+    chosen.accel = guest_accel;
+    if (gm_vm_open(&chosen, &vm, &diag) != 0) {
         fail_msg("gm_vm_open: %s", diag.text);
     }
     guest_init_in(guest, vm);
     assert_int_equal(gm_vcpu_new(vm, 0, &guest->vcpu, NULL), 0);
-    guest_reset_fd(gm_vcpu_fd(guest->vcpu));
+    guest_reset(guest->vcpu);
 }
 
 void guest_fini(struct guest *guest)
@@ -132,7 +160,7 @@ void guest_program(struct guest *guest)
 {
     guest->code = (uint8_t *)gm_ram_hva(guest->ram_block) + GUEST_CODE;
     if (guest->vcpu != NULL) {
-        guest_reset_fd(gm_vcpu_fd(guest->vcpu));
+        guest_reset(guest->vcpu);
     }
 }
 
@@ -161,11 +189,11 @@ void guest_run_to_hlt(struct guest *guest)
 
 void guest_wait_spinning(struct guest *guest)
 {
-    const volatile uint16_t *counter =
-        (const volatile uint16_t *)((uint8_t *)gm_ram_hva(guest->ram_block) + GUEST_COUNTER);
-    uint16_t before = *counter;
+    const uint16_t *counter =
+        (const uint16_t *)(void *)((uint8_t *)gm_ram_hva(guest->ram_block) + GUEST_COUNTER);
+    uint16_t before = __atomic_load_n(counter, __ATOMIC_RELAXED);
 
-    while (*counter == before) {
+    while (__atomic_load_n(counter, __ATOMIC_RELAXED) == before) {
         sched_yield();
     }
 }
@@ -174,10 +202,10 @@ struct gm_region *guest_add_ram(struct guest *guest, const char *name, uint64_t 
                                 uint64_t size_bytes)
 {
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_RAM,
         .name = name,
-        .size = size_bytes,
+        .size_bytes = size_bytes,
         .addr = gpa,
         .priority = 1,
     };
@@ -239,9 +267,10 @@ void guest_slots_text(struct gm_vm *vm, char text[static SLOTS_TEXT_BYTES])
         const struct gm_slot *slot = &slots[i];
 
         at += (size_t)snprintf(text + at, SLOTS_TEXT_BYTES - at,
-                               "%" PRIx64 "+%" PRIx64 ":%s%s:%s+%" PRIx64 " ", slot->gpa,
+                               "%" PRIx64 "+%" PRIx64 ":%s%s%s:%s+%" PRIx64 " ", slot->gpa,
                                slot->size_bytes, (slot->flags & GM_SLOT_LOG) != 0 ? "l" : "",
                                (slot->flags & GM_SLOT_READONLY) != 0 ? "o" : "",
+                               (slot->flags & GM_SLOT_GUEST_MEMFD) != 0 ? "g" : "",
                                gm_region_name(slot->region), slot->offset);
         assert_true(at < SLOTS_TEXT_BYTES);
     }

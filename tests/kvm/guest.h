@@ -57,24 +57,41 @@ struct guest {
     uint8_t *code; /* where the next bytes go */
 };
 
-/* Does /dev/kvm open? Else tests of the kernel skip() themselves: GUEST_NEEDS_KVM() first. */
-bool guest_kvm_opens(void);
+/* What machines are made on. */
+extern enum gm_accel guest_accel;
+
+/* Can they be? Else tests skip() themselves: GUEST_NEEDS_KVM() first; GUEST_NEEDS_DEV_KVM() where they are about descriptors
+ * and signals of /dev/kvm. */
+bool guest_accel_opens(void);
 #define GUEST_NEEDS_KVM()                                                                          \
     do {                                                                                           \
-        if (!guest_kvm_opens()) {                                                                  \
+        if (!guest_accel_opens()) {                                                                \
+            skip();                                                                                \
+        }                                                                                          \
+    } while (0)
+#define GUEST_NEEDS_DEV_KVM()                                                                      \
+    do {                                                                                           \
+        if (guest_accel != GM_ACCEL_KVM || !guest_accel_opens()) {                                 \
             skip();                                                                                \
         }                                                                                          \
     } while (0)
 
-/* The program's exit code: 77 if the tests passed by being skipped. */
+/* The exit code of a program whose tests need /dev/kvm: 77 if they passed by being skipped. */
 int guest_exit_code(int failed_count);
+
+/* Run tests on /dev/kvm, and again on the software KVM. The program's exit code. */
+#define GUEST_RUN_ON_BOTH(tests)                                                                   \
+    (cmocka_run_group_tests_name("on /dev/kvm", tests, NULL, NULL) != 0 ||                         \
+     (guest_accel = GM_ACCEL_SOFT,                                                                 \
+      cmocka_run_group_tests_name("on the software KVM", tests, NULL, NULL) != 0))
 
 /* Make the machine in @vm (closed by guest_fini), or in one that is opened with @options. */
 void guest_init(struct guest *guest, const struct gm_vm_options *options);
 void guest_init_in(struct guest *guest, struct gm_vm *vm);
 void guest_fini(struct guest *guest);
 
-/* Put @vcpu_fd into real mode at GUEST_CODE. */
+/* Put the vCPU, or one by its descriptor, into real mode at GUEST_CODE. */
+void guest_reset(struct gm_vcpu *vcpu);
 void guest_reset_fd(int vcpu_fd);
 
 /* Begin a new program, append to it. */

@@ -5,6 +5,7 @@
 #include "guest.h"
 
 #include "kvm/backend.h"
+#include "kvm/io.h"
 
 #include <errno.h>
 #include <string.h>
@@ -40,8 +41,10 @@ static void rig_init(struct rig *rig, uint32_t flags)
     assert_int_equal(kvm_open(KVM_DEVICE_PATH, &rig->system_fd, NULL), 0);
     assert_int_equal(kvm_make_vm(rig->system_fd, &rig->vm_fd, NULL), 0);
     assert_int_equal(kvm_probe(rig->system_fd, rig->vm_fd, &rig->features, NULL), 0);
-    assert_int_equal(kvm_backend_init(&rig->backend, rig->vm_fd, &rig->features, flags, NULL), 0);
-    rig->ops = kvm_backend_ops(&rig->backend);
+    assert_int_equal(kvm_backend_init(&rig->backend, rig->vm_fd, &rig->features,
+                                      &(struct kvm_backend_choice){.flags = flags}, NULL),
+                     0);
+    rig->ops = kvm_backend_ops(&rig->backend, 0);
     rig->memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(rig->memory != MAP_FAILED);
     rig->code = (struct gm_slot){.size_bytes = GUEST_RAM_BYTES, .hva = rig->memory};
@@ -52,8 +55,8 @@ static void rig_init(struct rig *rig, uint32_t flags)
         .size_bytes = LOGGED_PAGES * 4096,
         .hva = rig->memory + GUEST_RAM_BYTES,
     };
-    assert_int_equal(rig->ops.create(&rig->backend, &rig->code), 0);
-    assert_int_equal(rig->ops.create(&rig->backend, &rig->logged), 0);
+    assert_int_equal(rig->ops.create(&rig->backend.faces[0], &rig->code), 0);
+    assert_int_equal(rig->ops.create(&rig->backend.faces[0], &rig->logged), 0);
     rig->vcpu_fd = ioctl(rig->vm_fd, KVM_CREATE_VCPU, 0);
     assert_true(rig->vcpu_fd >= 0);
     rig->run =
@@ -65,8 +68,8 @@ static void rig_fini(struct rig *rig)
 {
     munmap(rig->run, rig->features.run_bytes);
     close(rig->vcpu_fd);
-    assert_int_equal(rig->ops.destroy(&rig->backend, &rig->logged), 0);
-    assert_int_equal(rig->ops.destroy(&rig->backend, &rig->code), 0);
+    assert_int_equal(rig->ops.destroy(&rig->backend.faces[0], &rig->logged), 0);
+    assert_int_equal(rig->ops.destroy(&rig->backend.faces[0], &rig->code), 0);
     kvm_backend_fini(&rig->backend);
     munmap(rig->memory, GUEST_RAM_BYTES + LOGGED_PAGES * 4096);
     close(rig->vm_fd);
@@ -109,7 +112,8 @@ static void expect_log(struct rig *rig, uint64_t first_page, uint64_t page_count
     }
     memset(bitmap, 0xee, sizeof(bitmap));
     assert_int_equal(
-        rig->ops.log_fetch(&rig->backend, &rig->logged, first_page, page_count, bitmap), 0);
+        rig->ops.log_fetch(&rig->backend.faces[0], &rig->logged, first_page, page_count, bitmap),
+        0);
     assert_memory_equal(bitmap, expected, sizeof(bitmap));
 }
 
@@ -152,8 +156,8 @@ static void options_missing_capabilities_reach_the_planner(void **state)
     assert_int_equal(options.max_slots, 509);
     assert_int_equal(options.page_bytes, (unsigned)sysconf(_SC_PAGESIZE));
     assert_true(options.no_readonly && options.no_join && options.no_destroy && options.needs_hva);
-    assert_null(kvm_backend_ops(&backend).eventfd_add);
-    assert_null(kvm_backend_ops(&backend).eventfd_del);
+    assert_null(kvm_backend_ops(&backend, 0).eventfd_add);
+    assert_null(kvm_backend_ops(&backend, 0).eventfd_del);
 
     backend.features.readonly_slots = true;
     backend.features.join_works = true;
@@ -163,7 +167,7 @@ static void options_missing_capabilities_reach_the_planner(void **state)
     assert_int_equal(options.max_slots, 509);
     assert_false(options.no_readonly || options.no_join || options.no_destroy);
     assert_int_equal(kvm_backend_options(&backend, 7).max_slots, 7);
-    assert_non_null(kvm_backend_ops(&backend).eventfd_add);
+    assert_non_null(kvm_backend_ops(&backend, 0).eventfd_add);
 }
 
 static void probe_foreign_descriptor_is_refused(void **state)
@@ -188,10 +192,10 @@ static void create_overlapping_slot_returns_eexist(void **state)
     rig_init(&rig, 0);
     other = rig.logged;
     other.number = 2;
-    assert_int_equal(rig.ops.create(&rig.backend, &other), -EEXIST);
+    assert_int_equal(rig.ops.create(&rig.backend.faces[0], &other), -EEXIST);
     other.gpa += 1;
-    assert_int_equal(rig.ops.create(&rig.backend, &other), -EINVAL);
-    assert_int_equal(rig.ops.destroy(&rig.backend, &other), -EINVAL);
+    assert_int_equal(rig.ops.create(&rig.backend.faces[0], &other), -EINVAL);
+    assert_int_equal(rig.ops.destroy(&rig.backend.faces[0], &other), -EINVAL);
     rig_dirty(&rig, spread);
     expect_log(&rig, 0, LOGGED_PAGES, spread);
     rig_fini(&rig);
@@ -208,11 +212,11 @@ static void set_flags_log_on_and_off_starts_and_ends_the_log(void **state)
     GUEST_NEEDS_KVM();
     rig_init(&rig, 0);
     rig_dirty(&rig, spread);
-    assert_int_equal(rig.ops.set_flags(&rig.backend, &rig.logged, 0), 0);
-    assert_int_equal(rig.ops.log_fetch(&rig.backend, &rig.logged, 0, LOGGED_PAGES, bitmap),
+    assert_int_equal(rig.ops.set_flags(&rig.backend.faces[0], &rig.logged, 0), 0);
+    assert_int_equal(rig.ops.log_fetch(&rig.backend.faces[0], &rig.logged, 0, LOGGED_PAGES, bitmap),
                      -ENOENT);
     rig_dirty(&rig, spread);
-    assert_int_equal(rig.ops.set_flags(&rig.backend, &rig.logged, GM_SLOT_LOG), 0);
+    assert_int_equal(rig.ops.set_flags(&rig.backend.faces[0], &rig.logged, GM_SLOT_LOG), 0);
     expect_log(&rig, 0, LOGGED_PAGES, nothing);
     rig_dirty(&rig, five);
     expect_log(&rig, 0, LOGGED_PAGES, five);
@@ -294,7 +298,7 @@ static void readonly_slot_written_exits_as_mmio(void **state)
     }
     rom = (struct gm_slot){2, GM_SLOT_READONLY, 0x9000, 4096, rig.logged.hva, NULL, 0};
     *(uint8_t *)rom.hva = 0x37;
-    assert_int_equal(rig.ops.create(&rig.backend, &rom), 0);
+    assert_int_equal(rig.ops.create(&rig.backend.faces[0], &rom), 0);
     program = rig_program(&rig);
     EMIT_LOAD_AL(program, 0x9000);
     EMIT_STORE_AL(program, 0x9010);
@@ -303,7 +307,7 @@ static void readonly_slot_written_exits_as_mmio(void **state)
     assert_int_equal(rig.run->mmio.is_write, 1);
     assert_int_equal(rig.run->mmio.len, 1);
     assert_int_equal(rig.run->mmio.data[0], 0x37);
-    assert_int_equal(rig.ops.destroy(&rig.backend, &rom), 0);
+    assert_int_equal(rig.ops.destroy(&rig.backend.faces[0], &rom), 0);
     rig_fini(&rig);
 }
 
@@ -332,8 +336,9 @@ static void eventfd_in_memory_takes_only_its_value(void **state)
         rig_fini(&rig);
         skip();
     }
-    assert_int_equal(rig.ops.eventfd_add(&rig.backend, GUEST_MMIO, 1, true, 7, fd), 0);
-    assert_int_equal(rig.ops.eventfd_add(&rig.backend, GUEST_MMIO, 1, true, 7, fd), -EEXIST);
+    assert_int_equal(rig.ops.eventfd_add(&rig.backend.faces[0], GUEST_MMIO, 1, true, 7, fd), 0);
+    assert_int_equal(rig.ops.eventfd_add(&rig.backend.faces[0], GUEST_MMIO, 1, true, 7, fd),
+                     -EEXIST);
     program = rig_program(&rig);
     EMIT_MOV_AL(program, 7);
     EMIT_STORE_AL(program, GUEST_MMIO);
@@ -342,8 +347,9 @@ static void eventfd_in_memory_takes_only_its_value(void **state)
     rig_run(&rig, KVM_EXIT_MMIO);
     assert_int_equal(rig.run->mmio.data[0], 8);
     assert_int_equal(signals(fd), 1);
-    assert_int_equal(rig.ops.eventfd_del(&rig.backend, GUEST_MMIO, 1, true, 7, fd), 0);
-    assert_int_equal(rig.ops.eventfd_del(&rig.backend, GUEST_MMIO, 1, true, 7, fd), -ENOENT);
+    assert_int_equal(rig.ops.eventfd_del(&rig.backend.faces[0], GUEST_MMIO, 1, true, 7, fd), 0);
+    assert_int_equal(rig.ops.eventfd_del(&rig.backend.faces[0], GUEST_MMIO, 1, true, 7, fd),
+                     -ENOENT);
     close(fd);
     rig_fini(&rig);
 }
@@ -352,15 +358,16 @@ static void eventfd_of_any_size_needs_the_capability(void **state)
 {
     /* Size 0 takes writes of every size, where the kernel says that it can. */
     int fd = eventfd(0, EFD_NONBLOCK);
-    struct gm_eventfd any = {.offset = 0x40, .fd = fd};
+    struct gm_backend_ops ports;
     struct guest *program;
     struct rig rig;
 
     (void)state;
     GUEST_NEEDS_KVM();
     rig_init(&rig, 0);
+    ports = kvm_port_ops(&rig.backend);
     if (rig.features.eventfds_any_size) {
-        assert_int_equal(kvm_eventfd_add(&rig.backend, &any, true), 0);
+        assert_int_equal(ports.eventfd_add(&rig.backend.faces[0], 0x40, 0, false, 0, fd), 0);
         program = rig_program(&rig);
         EMIT_MOV_DX(program, 0x40);
         EMIT_OUT_AL(program);
@@ -368,10 +375,10 @@ static void eventfd_of_any_size_needs_the_capability(void **state)
         EMIT_HLT(program);
         rig_run(&rig, KVM_EXIT_HLT);
         assert_int_equal(signals(fd), 2);
-        assert_int_equal(kvm_eventfd_del(&rig.backend, &any, true), 0);
+        assert_int_equal(ports.eventfd_del(&rig.backend.faces[0], 0x40, 0, false, 0, fd), 0);
     }
     rig.backend.features.eventfds_any_size = false;
-    assert_int_equal(kvm_eventfd_add(&rig.backend, &any, true), -EOPNOTSUPP);
+    assert_int_equal(ports.eventfd_add(&rig.backend.faces[0], 0x40, 0, false, 0, fd), -EOPNOTSUPP);
     close(fd);
     rig_fini(&rig);
 }

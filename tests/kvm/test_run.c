@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define SHADOW_GPA 0x6000u
@@ -63,11 +62,11 @@ static void kick_back(void *opaque, const struct record *record)
     gm_vcpu_kick(opaque);
 }
 
-static uint64_t rip_of(const struct gm_vcpu *vcpu)
+static uint64_t rip_of(struct gm_vcpu *vcpu)
 {
     struct kvm_regs regs;
 
-    assert_int_equal(ioctl(gm_vcpu_fd(vcpu), KVM_GET_REGS, &regs), 0);
+    assert_int_equal(gm_vcpu_ioctl(vcpu, KVM_GET_REGS, (uintptr_t)&regs), 0);
     return regs.rip;
 }
 
@@ -118,7 +117,7 @@ static void check_kick_from_a_callback(bool has_immediate_exit)
     struct guest guest;
 
     guest_init(&guest, NULL);
-    guest.vm->backend.features.immediate_exit &= has_immediate_exit;
+    guest.vcpu->has_immediate_exit &= has_immediate_exit;
     EMIT_MOV_DX(&guest, GUEST_PORT);
     EMIT_IN_AL(&guest);
     EMIT_HLT(&guest);
@@ -126,7 +125,7 @@ static void check_kick_from_a_callback(bool has_immediate_exit)
     guest.ports_seen.on_access = kick_back;
     guest.ports_seen.opaque = guest.vcpu;
     assert_int_equal(gm_vcpu_run(guest.vcpu), -EINTR);
-    assert_int_equal(ioctl(gm_vcpu_fd(guest.vcpu), KVM_GET_REGS, &regs), 0);
+    assert_int_equal(gm_vcpu_ioctl(guest.vcpu, KVM_GET_REGS, (uintptr_t)&regs), 0);
     assert_int_equal(regs.rip, GUEST_CODE + 4);
     assert_int_equal(regs.rax & 0xff, 0x5c);
     assert_int_equal(guest.ports_seen.count, 1);
@@ -146,7 +145,7 @@ static void kick_without_immediate_exit_ends_after_the_instruction(void **state)
 {
     /* The same on a kernel from before KVM_CAP_IMMEDIATE_EXIT: by a pending signal. */
     (void)state;
-    GUEST_NEEDS_KVM();
+    GUEST_NEEDS_DEV_KVM();
     check_kick_from_a_callback(false);
 }
 
@@ -165,7 +164,7 @@ static void kick_sent_to_a_bound_thread_is_taken_off(void **state)
     struct kick *kick;
 
     (void)state;
-    GUEST_NEEDS_KVM();
+    GUEST_NEEDS_DEV_KVM();
     guest_init(&guest, NULL);
     kick = &guest.vcpu->kick;
     kick_send(kick);
@@ -300,7 +299,7 @@ static void run_after_the_thread_blocked_a_signal_lets_it_wait(void **state)
     set_handler(SIGUSR2, do_nothing);
     pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     pthread_kill(pthread_self(), SIGUSR2);
-    guest_reset_fd(gm_vcpu_fd(guest.vcpu));
+    guest_reset(guest.vcpu);
     guest_run_to_hlt(&guest);
     assert_true(is_pending(SIGUSR2));
     pthread_sigmask(SIG_UNBLOCK, &blocked, NULL);
@@ -496,5 +495,5 @@ int main(void)
         cmocka_unit_test(close_while_a_vcpu_runs_is_refused),
     };
 
-    return guest_exit_code(cmocka_run_group_tests(tests, NULL, NULL));
+    return GUEST_RUN_ON_BOTH(tests);
 }

@@ -6,7 +6,6 @@
 
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 static void expect_record(const struct recorder *recorder, unsigned index, struct record expected)
@@ -132,9 +131,9 @@ static void unmapped_memory_reads_as_ones_and_drops_writes(void **state)
 {
     /* Nothing at all, and a reservation: neither answers. */
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_RESERVATION,
-        .size = 0x1000,
+        .size_bytes = 0x1000,
         .addr = 0xb000,
     };
     struct gm_region *reservation;
@@ -217,8 +216,8 @@ static void rom_written_is_denied_and_unchanged(void **state)
     assert_int_equal(stats.unmapped, 0);
 
     run = gm_vcpu_kvm_run(guest.vcpu);
-    guest_reset_fd(gm_vcpu_fd(guest.vcpu));
-    assert_int_equal(ioctl(gm_vcpu_fd(guest.vcpu), KVM_RUN, NULL), 0);
+    guest_reset(guest.vcpu);
+    assert_int_equal(gm_vcpu_ioctl(guest.vcpu, KVM_RUN, 0), 0);
     assert_int_equal(gm_vcpu_handle_exit(guest.vcpu, run, &outcome), 1);
     assert_int_equal(outcome, GM_ACCESS_DENIED);
     gm_region_put(rom);
@@ -363,7 +362,7 @@ static void port_eventfd_in_a_commit_takes_the_write(void **state)
     (void)state;
     GUEST_NEEDS_KVM();
     guest_init(&guest, NULL);
-    if (ioctl(gm_vm_fd(guest.vm), KVM_CHECK_EXTENSION, KVM_CAP_IOEVENTFD) <= 0) {
+    if (gm_vm_ioctl(guest.vm, KVM_CHECK_EXTENSION, KVM_CAP_IOEVENTFD) <= 0) {
         guest_fini(&guest);
         skip();
     }
@@ -382,7 +381,7 @@ static void port_eventfd_in_a_commit_takes_the_write(void **state)
     assert_int_equal(gm_txn_begin(gm_vm_map(guest.vm), &txn), 0);
     assert_int_equal(gm_txn_del_eventfd(txn, guest.ports, &eventfd), 0);
     assert_int_equal(gm_txn_commit(txn, NULL), 0);
-    guest_reset_fd(gm_vcpu_fd(guest.vcpu));
+    guest_reset(guest.vcpu);
     guest_run_to_hlt(&guest);
     assert_int_equal(guest.ports_seen.count, 1);
     close(fd);
@@ -406,5 +405,5 @@ int main(void)
         cmocka_unit_test(port_eventfd_in_a_commit_takes_the_write),
     };
 
-    return guest_exit_code(cmocka_run_group_tests(tests, NULL, NULL));
+    return GUEST_RUN_ON_BOTH(tests);
 }

@@ -49,7 +49,7 @@ static void open_bad_options_returns_einval(void **state)
 {
     /* Sizes of another library, signals that cannot be blocked. */
     const int bad_signals[] = {-1, SIGKILL, SIGSTOP, 1000, 32, SIGRTMIN - 1};
-    struct gm_vm_options options = {.size = sizeof(options) - 1};
+    struct gm_vm_options options = {.size = sizeof(size_t)};
     struct gm_diag diag = {0};
     struct gm_vm *vm;
 

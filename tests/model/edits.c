@@ -218,6 +218,7 @@ static void run_session(uint64_t seed, uint64_t edit_count, struct twin *sum)
 
     begin_session(&session, rnd_next(&rnd), &options);
     twin_grow(&session.twin);
+    twin_coalesce(&session.twin);
     for (transactions = 0; session.twin.edit_count < edit_count; transactions++) {
         snprintf(require_place, sizeof(require_place),
                  "session GM_SEED=%llu, %d regions, %u bits, transaction %llu",
@@ -239,6 +240,7 @@ static void run_session(uint64_t seed, uint64_t edit_count, struct twin *sum)
     sum->commit_count += session.twin.commit_count;
     sum->failed_count += session.twin.failed_count;
     sum->heavy_count += session.twin.heavy_count;
+    sum->coalesced_count += session.twin.coalesced_count;
     sum->deep_count += session.twin.deep_count;
     sum->view_count += session.twin.view_count;
     sum->range_count += session.twin.range_count;
@@ -265,6 +267,8 @@ void edits_run(uint64_t seed, uint64_t edit_count)
            (unsigned long long)sum.view_count,
            (double)sum.range_count / (double)(sum.view_count + 1),
            (unsigned long long)sum.range_max, (unsigned long long)sum.deep_count);
+    printf("%llu coalesced ranges known to listeners, commit after commit\n",
+           (unsigned long long)sum.coalesced_count);
     printf("%llu edits in %llu commits, %llu of which failed; %llu too heavy; %.1f s\n",
            (unsigned long long)sum.edit_count, (unsigned long long)sum.commit_count,
            (unsigned long long)sum.failed_count, (unsigned long long)sum.heavy_count,

@@ -10,8 +10,9 @@
 
 #define OPERATIONS_PER_VM 3000u
 
-/* What the handler prints. */
+/* What the handler prints, and who has to hear of the end besides: libFuzzer. */
 static struct guestrun *present_run;
+static struct sigaction handler_before;
 
 void guestrun_note(struct guestrun *run, const char *format, ...)
 {
@@ -30,10 +31,12 @@ static void on_abort(int number)
     const struct guestrun *run = present_run;
     uint64_t count = run->line_count < GUESTRUN_LINES ? run->line_count : GUESTRUN_LINES;
 
-    (void)number;
     fprintf(stderr, "[%s] the last operations:\n", require_place);
     for (uint64_t i = run->line_count - count; i < run->line_count; i++) {
         fprintf(stderr, "  %s\n", run->lines[i % GUESTRUN_LINES]);
+    }
+    if (handler_before.sa_handler != SIG_DFL && handler_before.sa_handler != SIG_IGN) {
+        handler_before.sa_sigaction(number, NULL, NULL);
     }
 }
 
@@ -133,7 +136,7 @@ void guestrun_explain(struct guestrun *run, struct guestrun_vcpu *vcpu)
             "error code explained as %#x, not %#x", translation.error_code, walk.error_code);
 }
 
-static void one_operation(struct guestrun *run)
+void guestrun_operate(struct guestrun *run)
 {
     struct guestrun_vcpu *vcpu = &run->vcpus[rnd_below(&run->rnd, GUEST_VCPUS)];
     uint64_t kind = rnd_below(&run->rnd, 1000);
@@ -222,11 +225,15 @@ static void start_vcpus(struct guestrun *run, struct gm_mmu_paging registers[GUE
     }
 }
 
-static void begin(struct guestrun *run)
+void guestrun_begin(struct guestrun *run)
 {
     struct gm_mmu_paging registers[GUEST_VCPUS];
     static struct guest_vcpu shape;
 
+    const struct sigaction handler = {.sa_handler = on_abort};
+
+    present_run = run;
+    REQUIRE(sigaction(SIGABRT, &handler, &handler_before) == 0, "no handler");
     guestrun_random_mode(run, &registers[0]);
     registers[1] = registers[0];
     if (rnd_one_in(&run->rnd, 6)) {
@@ -236,7 +243,7 @@ static void begin(struct guestrun *run)
     run->model.memory.is_there[0] = run->model.memory.is_there[1] = true;
     memset(&shape, 0, sizeof(shape));
     guest_vcpu_set(&run->model, &shape, &registers[0]);
-    guestrun_fill(run, &shape);
+    (run->fill != NULL ? run->fill : guestrun_fill)(run, &shape);
     open_vm(run);
     for (unsigned slot = 0; slot < GUEST_SLOTS; slot++) {
         guestrun_set_slot(run, slot, true);
@@ -247,7 +254,7 @@ static void begin(struct guestrun *run)
     }
 }
 
-static void end(struct guestrun *run)
+void guestrun_end(struct guestrun *run)
 {
     for (unsigned i = 0; i < GUEST_VCPUS; i++) {
         gm_soft_vcpu_free(run->vcpus[i].vcpu);
@@ -255,6 +262,7 @@ static void end(struct guestrun *run)
     REQUIRE(gm_soft_close(run->soft) == 0, "busy");
     map_host(run, false);
     guest_memory_fini(&run->model.memory);
+    (void)sigaction(SIGABRT, &handler_before, NULL);
 }
 
 static void print_counts(const struct guestrun_counts *counts)
@@ -274,8 +282,6 @@ void guestrun_all(uint64_t seed, uint64_t operation_count, bool is_shadowed, uns
     struct guestrun_counts counts = {0};
     uint64_t done = 0;
 
-    present_run = &run;
-    (void)signal(SIGABRT, on_abort);
     while (done < operation_count) {
         memset(&run, 0, sizeof(run));
         run.rnd.state = seed + done;
@@ -283,16 +289,15 @@ void guestrun_all(uint64_t seed, uint64_t operation_count, bool is_shadowed, uns
         run.model.promises = promises;
         run.counts = &counts;
         run.operation = done;
-        begin(&run);
+        guestrun_begin(&run);
         for (unsigned i = 0; i < OPERATIONS_PER_VM && done < operation_count; i++) {
             run.operation = done++;
             snprintf(require_place, sizeof(require_place),
                      "GM_SEED=%" PRIu64 " operation %" PRIu64 " %s", seed, run.operation,
                      is_shadowed ? "shadow" : "nested");
-            one_operation(&run);
+            guestrun_operate(&run);
         }
-        end(&run);
+        guestrun_end(&run);
     }
-    (void)signal(SIGABRT, SIG_DFL);
     print_counts(&counts);
 }

@@ -42,6 +42,8 @@ struct guestrun {
     struct rnd rnd;
     uint64_t operation;
     bool is_shadowed;
+    /* The tables that the guest begins with; NULL: guestrun_fill(). */
+    void (*fill)(struct guestrun *run, const struct guest_vcpu *vcpu);
     struct gm_soft *soft;
     struct guestrun_vcpu vcpus[GUEST_VCPUS];
     struct guestmodel model;
@@ -154,6 +156,14 @@ void guestrun_set(struct guestrun *run, struct guestrun_vcpu *vcpu,
 void guestrun_set_slot(struct guestrun *run, unsigned slot, bool is_there);
 void guestrun_host_operation(struct guestrun *run);
 void guestrun_on_written(void *opaque, gm_gpa_t gpa, uint32_t size_bytes);
+
+/*
+ * One VM: rnd, is_shadowed, fill, model.promises and counts are set, all else zero. Each operation is a random one, with all that
+ * the model has to say to it.
+ */
+void guestrun_begin(struct guestrun *run);
+void guestrun_operate(struct guestrun *run);
+void guestrun_end(struct guestrun *run);
 
 /* At least so many operations, in as many VMs as it takes. Stops the program where something is wrong. */
 void guestrun_all(uint64_t seed, uint64_t operation_count, bool is_shadowed, unsigned promises);

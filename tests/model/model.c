@@ -107,6 +107,57 @@ static int apply_eventfd(struct model *model, const struct model_edit *edit)
     return 0;
 }
 
+static bool is_whole(const struct model_coalesced *coalesced)
+{
+    return coalesced->offset == 0 && coalesced->size == GM_COALESCED_WHOLE;
+}
+
+bool model_meets_coalesced(const struct model_region *region,
+                           const struct model_coalesced *coalesced)
+{
+    unsigned i;
+
+    for (i = 0; i < region->coalesced_count; i++) {
+        const struct model_coalesced *other = &region->coalesced[i];
+
+        if (other->offset < coalesced->offset + coalesced->size &&
+            coalesced->offset < other->offset + other->size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int apply_coalesced_add(struct model_region *region, const struct model_coalesced *coalesced)
+{
+    if (!is_whole(coalesced) && coalesced->offset + coalesced->size > region->size) {
+        return -EINVAL;
+    }
+    if (model_meets_coalesced(region, coalesced)) {
+        return -EEXIST;
+    }
+    if (region->coalesced_count == MODEL_COALESCED_MAX) {
+        abort(); /* twin_edit() sees to it */
+    }
+    region->coalesced[region->coalesced_count++] = *coalesced;
+    return 0;
+}
+
+static int apply_coalesced_del(struct model_region *region, const struct model_coalesced *coalesced)
+{
+    unsigned i = 0;
+
+    while (i < region->coalesced_count && (region->coalesced[i].offset != coalesced->offset ||
+                                           region->coalesced[i].size != coalesced->size)) {
+        i++;
+    }
+    if (i == region->coalesced_count) {
+        return -ENOENT;
+    }
+    region->coalesced[i] = region->coalesced[--region->coalesced_count];
+    return 0;
+}
+
 static void apply_mask(uint32_t *mask, const struct model_edit *edit)
 {
     *mask = edit->on ? *mask | 1u << edit->client : *mask & ~(1u << edit->client);
@@ -126,6 +177,10 @@ int model_apply(struct model *model, const struct model_edit *edit)
     case MODEL_EVENTFD_ADD:
     case MODEL_EVENTFD_DEL:
         return apply_eventfd(model, edit);
+    case MODEL_COALESCED_ADD:
+        return apply_coalesced_add(region, &edit->coalesced);
+    case MODEL_COALESCED_DEL:
+        return apply_coalesced_del(region, &edit->coalesced);
     case MODEL_ADDR:
         region->addr = (uint64_t)edit->value;
         break;

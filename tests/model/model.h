@@ -17,7 +17,14 @@
 #define MODEL_NONE (-1)
 #define MODEL_SPACES_MAX 16
 #define MODEL_EVENTFDS_MAX 4
+#define MODEL_COALESCED_MAX 4
 #define MODEL_DEPTH_MAX 512u
+
+/* A stretch of a region; from 0, GM_COALESCED_WHOLE: all of it, whatever its size. */
+struct model_coalesced {
+    uint64_t offset;
+    gm_size_t size;
+};
 
 struct model_region {
     bool exists;
@@ -41,6 +48,8 @@ struct model_region {
     uint32_t log_mask;
     unsigned eventfd_count;
     struct gm_eventfd eventfds[MODEL_EVENTFDS_MAX];
+    unsigned coalesced_count;
+    struct model_coalesced coalesced[MODEL_COALESCED_MAX];
 };
 
 struct model_space {
@@ -64,6 +73,9 @@ void model_fini(struct model *model);
 void model_copy(struct model *to, const struct model *from);
 
 bool model_terminates(const struct model_region *region);
+/* Does it overlap a coalesced range that the region has? */
+bool model_meets_coalesced(const struct model_region *region,
+                           const struct model_coalesced *coalesced);
 
 /* ---- edits ---- */
 
@@ -82,6 +94,8 @@ enum model_edit_kind {
     MODEL_LOG_ALL,
     MODEL_EVENTFD_ADD,
     MODEL_EVENTFD_DEL,
+    MODEL_COALESCED_ADD,
+    MODEL_COALESCED_DEL,
     MODEL_ROOT,
 };
 
@@ -95,6 +109,7 @@ struct model_edit {
     bool on;
     unsigned client;
     struct gm_eventfd eventfd;
+    struct model_coalesced coalesced;
 };
 
 /* 0, or the -errno that a commit with this edit has to return. */
@@ -149,6 +164,18 @@ int model_render(struct model_index *index, int root, struct model_view *view);
 
 bool model_views_equal(const struct model_view *a, const struct model_view *b);
 void model_view_fini(struct model_view *view);
+
+/* What shows of a coalesced range in one range of a view. */
+struct model_shown {
+    uint64_t gpa;
+    uint64_t last;
+    int region;
+    uint64_t offset; /* in the region */
+};
+
+/* All that shows in @view, ascending; @shown has room for MODEL_COALESCED_MAX in each range. Returns how many. */
+size_t model_show_coalesced(const struct model *model, const struct model_view *view,
+                            struct model_shown *shown);
 
 /* What slots have to hold: runs of whole pages of one block. */
 struct model_run {

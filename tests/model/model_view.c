@@ -321,6 +321,41 @@ void model_view_fini(struct model_view *view)
     free(view->ranges);
 }
 
+/* ---- coalesced ranges ---- */
+
+size_t model_show_coalesced(const struct model *model, const struct model_view *view,
+                            struct model_shown *shown)
+{
+    size_t count = 0;
+    size_t i;
+    unsigned j;
+
+    for (i = 0; i < view->count; i++) {
+        const struct model_range *range = &view->ranges[i];
+        const struct model_region *region = &model->regions[range->region];
+
+        for (j = 0; j < region->coalesced_count; j++) {
+            const struct model_coalesced *coalesced = &region->coalesced[j];
+            __int128 start = (__int128)range->start + coalesced->offset - range->offset;
+            __int128 last = start + (__int128)coalesced->size - 1;
+            size_t at = count;
+
+            start = start > range->start ? start : range->start;
+            last = last < range->last ? last : range->last;
+            if (start > last) {
+                continue;
+            }
+            for (; at > 0 && shown[at - 1].gpa > (uint64_t)start; at--) {
+                shown[at] = shown[at - 1];
+            }
+            shown[at] = (struct model_shown){(uint64_t)start, (uint64_t)last, range->region,
+                                             range->offset + (uint64_t)(start - range->start)};
+            count++;
+        }
+    }
+    return count;
+}
+
 /* ---- slots ---- */
 
 size_t model_run_append(struct model_run *runs, size_t count, struct model_run run)

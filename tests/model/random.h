@@ -1,6 +1,6 @@
 /*
  * model/random.h - random numbers for tests: a seed that is printed, and taken from GM_SEED to run
- * the same test again.
+ * the same test again. Or bytes in place of chance: a fuzzer's input (fuzz/).
  */
 #ifndef MODEL_RANDOM_H
 #define MODEL_RANDOM_H
@@ -15,11 +15,32 @@ struct rnd {
     uint64_t state;
 };
 
+/* All random numbers are taken from here while something is left: one in the whole program, with one thread that uses it. */
+struct rnd_input {
+    const uint8_t *at, *end;
+};
+__attribute__((weak)) struct rnd_input rnd_input;
+
+/* So many bytes, at most 8, the lowest first; fewer at the end. */
+static inline uint64_t rnd_take(unsigned byte_count)
+{
+    uint64_t value = 0;
+
+    for (unsigned i = 0; i < byte_count && rnd_input.at != rnd_input.end; i++) {
+        value |= (uint64_t)*rnd_input.at++ << (8 * i);
+    }
+    return value;
+}
+
 /* Splitmix64: any seed will do. */
 static inline uint64_t rnd_next(struct rnd *rnd)
 {
-    uint64_t mixed = (rnd->state += 0x9e3779b97f4a7c15ull);
+    uint64_t mixed;
 
+    if (rnd_input.at != rnd_input.end) {
+        return rnd_take(8);
+    }
+    mixed = (rnd->state += 0x9e3779b97f4a7c15ull);
     mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9ull;
     mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebull;
     return mixed ^ (mixed >> 31);
@@ -28,6 +49,9 @@ static inline uint64_t rnd_next(struct rnd *rnd)
 /* From 0 to @end - 1; @end is not 0. */
 static inline uint64_t rnd_below(struct rnd *rnd, uint64_t end)
 {
+    if (rnd_input.at != rnd_input.end) { /* no more bytes than it takes */
+        return rnd_take(end <= 0x100 ? 1 : end <= 0x10000 ? 2 : end <= 0x100000000 ? 4 : 8) % end;
+    }
     return rnd_next(rnd) % end;
 }
 

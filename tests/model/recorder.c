@@ -7,6 +7,14 @@
 
 #define SLOTS_MAX 4096u
 
+/* What was asked for, in the order in which a commit has to. */
+enum step_kind { COALESCED_DEL, SLOT, COALESCED_ADD };
+
+struct step {
+    enum step_kind kind;
+    struct gm_coalesced coalesced;
+};
+
 struct recorder {
     struct twin *twin;
     struct gm_slots *handle;
@@ -19,6 +27,14 @@ struct recorder {
     bool *destroyed_held;
     size_t destroyed_count;
     size_t destroyed_capacity;
+    struct gm_coalesced *coalesced; /* ascending */
+    size_t coalesced_count;
+    size_t coalesced_capacity;
+    struct model_shown *shown; /* coalesced ranges as of the last check */
+    size_t shown_count;
+    struct step *steps; /* since the last check */
+    size_t step_count;
+    size_t step_capacity;
     bool is_held;
     unsigned fail_nth;
     int fail_with;
@@ -27,6 +43,21 @@ struct recorder {
 };
 
 /* ---- the operations ---- */
+
+static void note_step(struct recorder *recorder, enum step_kind kind, struct gm_coalesced coalesced)
+{
+    if (recorder->step_count == recorder->step_capacity) {
+        recorder->step_capacity = recorder->step_capacity * 2 + 32;
+        recorder->steps =
+            realloc(recorder->steps, recorder->step_capacity * sizeof(*recorder->steps));
+    }
+    recorder->steps[recorder->step_count++] = (struct step){kind, coalesced};
+}
+
+static void note_slot(struct recorder *recorder)
+{
+    note_step(recorder, SLOT, (struct gm_coalesced){0, 0});
+}
 
 /* Counts one; true if it is the one that is to fail. */
 static bool fails(struct recorder *recorder)
@@ -70,6 +101,7 @@ static int on_create(void *opaque, const struct gm_slot *slot)
     if (fails(recorder)) {
         return recorder->fail_with;
     }
+    note_slot(recorder);
     recorder->slots[slot->number] = *slot;
     recorder->end = recorder->end > slot->number ? recorder->end : slot->number + 1;
     return 0;
@@ -92,6 +124,7 @@ static int on_destroy(void *opaque, const struct gm_slot *slot)
     if (fails(recorder)) {
         return recorder->fail_with;
     }
+    note_slot(recorder);
     if (recorder->destroyed_count == recorder->destroyed_capacity) {
         recorder->destroyed_capacity = recorder->destroyed_capacity * 2 + 32;
         recorder->destroyed = realloc(recorder->destroyed,
@@ -115,6 +148,7 @@ static int on_set_flags(void *opaque, const struct gm_slot *slot, uint32_t new_f
     if (fails(recorder)) {
         return recorder->fail_with;
     }
+    note_slot(recorder);
     recorder->slots[slot->number].flags = new_flags;
     return 0;
 }
@@ -127,6 +161,7 @@ static int on_hold(void *opaque)
     if (fails(recorder)) {
         return recorder->fail_with;
     }
+    note_slot(recorder);
     recorder->is_held = true;
     return 0;
 }
@@ -156,6 +191,61 @@ static int on_log_fetch(void *opaque, const struct gm_slot *slot, uint64_t first
     return recorder->fail_with;
 }
 
+/* The place of the first coalesced range that ends at @address or behind it. */
+static size_t place_of(const struct recorder *recorder, uint64_t address)
+{
+    size_t at = 0;
+
+    while (at < recorder->coalesced_count && recorder->coalesced[at].last < address) {
+        at++;
+    }
+    return at;
+}
+
+static int on_coalesced_add(void *opaque, uint64_t address, uint64_t last)
+{
+    struct recorder *recorder = opaque;
+    size_t at = place_of(recorder, address);
+    struct gm_coalesced *place;
+
+    REQUIRE(address <= last &&
+                (at == recorder->coalesced_count || recorder->coalesced[at].gpa > last),
+            "coalesced [%llx, %llx] is empty, or over another one", (unsigned long long)address,
+            (unsigned long long)last);
+    if (fails(recorder)) {
+        return recorder->fail_with;
+    }
+    note_step(recorder, COALESCED_ADD, (struct gm_coalesced){address, last});
+    if (recorder->coalesced_count == recorder->coalesced_capacity) {
+        recorder->coalesced_capacity = recorder->coalesced_capacity * 2 + 8;
+        recorder->coalesced = realloc(recorder->coalesced,
+                                      recorder->coalesced_capacity * sizeof(*recorder->coalesced));
+    }
+    place = &recorder->coalesced[at];
+    memmove(place + 1, place, (recorder->coalesced_count - at) * sizeof(*place));
+    *place = (struct gm_coalesced){address, last};
+    recorder->coalesced_count++;
+    return 0;
+}
+
+static int on_coalesced_del(void *opaque, uint64_t address, uint64_t last)
+{
+    struct recorder *recorder = opaque;
+    size_t at = place_of(recorder, address);
+    struct gm_coalesced *found = &recorder->coalesced[at];
+
+    REQUIRE(at < recorder->coalesced_count && found->gpa == address && found->last == last,
+            "coalesced [%llx, %llx] is not as it was added", (unsigned long long)address,
+            (unsigned long long)last);
+    if (fails(recorder)) {
+        return recorder->fail_with;
+    }
+    note_step(recorder, COALESCED_DEL, *found);
+    memmove(found, found + 1, (recorder->coalesced_count - at - 1) * sizeof(*found));
+    recorder->coalesced_count--;
+    return 0;
+}
+
 static const struct gm_backend_ops recorder_ops = {
     .size = sizeof(recorder_ops),
     .create = on_create,
@@ -164,6 +254,8 @@ static const struct gm_backend_ops recorder_ops = {
     .hold = on_hold,
     .release = on_release,
     .log_fetch = on_log_fetch,
+    .coalesced_add = on_coalesced_add,
+    .coalesced_del = on_coalesced_del,
 };
 
 /* ---- checking ---- */
@@ -302,6 +394,113 @@ static void check_listing(struct recorder *recorder)
     free(listed);
 }
 
+/* Ranges to remove, slots, ranges to add: each once, the ranges by ascending address. */
+static void check_steps(const struct recorder *recorder)
+{
+    size_t i;
+
+    for (i = 1; i < recorder->step_count; i++) {
+        const struct step *step = &recorder->steps[i];
+
+        REQUIRE(step[-1].kind <= step->kind, "step %zu of kind %d comes after one of kind %d", i,
+                (int)step->kind, (int)step[-1].kind);
+        REQUIRE(step->kind == SLOT || step[-1].kind != step->kind ||
+                    step[-1].coalesced.gpa < step->coalesced.gpa,
+                "coalesced ranges do not ascend");
+    }
+}
+
+/* Removing one that stays where it is, of the same part of the same region, costs a grace period for nothing. */
+static void check_removed(const struct recorder *recorder, const struct gm_coalesced *removed,
+                          const struct model_shown *after, size_t after_count)
+{
+    const struct model_shown *old = recorder->shown;
+    size_t i;
+
+    for (i = 0; i < recorder->shown_count && old[i].gpa != removed->gpa; i++) {
+    }
+    REQUIRE(i < recorder->shown_count, "what is removed did not show before");
+    old += i;
+    for (i = 0; i < after_count; i++) {
+        REQUIRE(after[i].gpa != old->gpa || after[i].last != old->last ||
+                    after[i].region != old->region || after[i].offset != old->offset,
+                "coalesced [%llx, %llx] was removed, and is there as it was",
+                (unsigned long long)old->gpa, (unsigned long long)old->last);
+    }
+}
+
+static bool was_removed(const struct recorder *recorder, const struct model_shown *shown)
+{
+    size_t i;
+
+    for (i = 0; i < recorder->step_count; i++) {
+        const struct step *step = &recorder->steps[i];
+
+        if (step->kind == COALESCED_DEL && step->coalesced.gpa == shown->gpa) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What shows another region's, or another place of it, has to be removed first: it ends the old one's writes. */
+static void check_replaced(const struct recorder *recorder, const struct model_shown *after,
+                           size_t after_count)
+{
+    size_t before = 0;
+    size_t i;
+
+    for (i = 0; i < after_count; i++) {
+        const struct model_shown *shown = &after[i];
+        const struct model_shown *old;
+
+        while (before < recorder->shown_count && recorder->shown[before].gpa < shown->gpa) {
+            before++;
+        }
+        if (before == recorder->shown_count) {
+            return;
+        }
+        old = &recorder->shown[before];
+        REQUIRE(old->gpa != shown->gpa ||
+                    (old->region == shown->region && old->offset == shown->offset) ||
+                    was_removed(recorder, old),
+                "coalesced [%llx, %llx] is another region's, and was not removed",
+                (unsigned long long)old->gpa, (unsigned long long)old->last);
+    }
+}
+
+static void check_coalesced(struct recorder *recorder, const struct model_view *view,
+                            bool succeeded)
+{
+    struct model_shown *shown = malloc((view->count * MODEL_COALESCED_MAX + 1) * sizeof(*shown));
+    size_t count = model_show_coalesced(&recorder->twin->model, view, shown);
+    size_t i;
+
+    REQUIRE(recorder->coalesced_count == count, "%zu coalesced ranges, not %zu",
+            recorder->coalesced_count, count);
+    for (i = 0; i < count; i++) {
+        REQUIRE(recorder->coalesced[i].gpa == shown[i].gpa &&
+                    recorder->coalesced[i].last == shown[i].last,
+                "coalesced [%llx, %llx], not [%llx, %llx]",
+                (unsigned long long)recorder->coalesced[i].gpa,
+                (unsigned long long)recorder->coalesced[i].last, (unsigned long long)shown[i].gpa,
+                (unsigned long long)shown[i].last);
+    }
+    if (succeeded) {
+        check_steps(recorder);
+        check_replaced(recorder, shown, count);
+        for (i = 0; i < recorder->step_count; i++) {
+            if (recorder->steps[i].kind == COALESCED_DEL) {
+                check_removed(recorder, &recorder->steps[i].coalesced, shown, count);
+            }
+        }
+    }
+    recorder->step_count = 0;
+    free(recorder->shown);
+    recorder->shown = shown;
+    recorder->shown_count = count;
+}
+
 void recorder_check(struct recorder *recorder, bool succeeded)
 {
     const struct twin *twin = recorder->twin;
@@ -327,6 +526,7 @@ void recorder_check(struct recorder *recorder, bool succeeded)
     for (i = 0; succeeded && i < recorder->destroyed_count; i++) {
         check_destroyed(recorder, runs, run_count, i);
     }
+    check_coalesced(recorder, view, succeeded);
     if (recorder->handle != NULL) {
         check_listing(recorder);
     }
@@ -369,6 +569,8 @@ void recorder_free(struct recorder *recorder)
     for (i = 0; i < recorder->end; i++) {
         REQUIRE(recorder->slots[i].size_bytes == 0, "slot %u is left", i);
     }
+    REQUIRE(recorder->coalesced_count == 0, "%zu coalesced ranges are left",
+            recorder->coalesced_count);
     while (twin->recorders[at] != recorder) {
         at++;
     }
@@ -380,6 +582,9 @@ void recorder_free(struct recorder *recorder)
     free(recorder->runs);
     free(recorder->destroyed);
     free(recorder->destroyed_held);
+    free(recorder->coalesced);
+    free(recorder->shown);
+    free(recorder->steps);
     free(recorder);
 }
 

@@ -1,6 +1,7 @@
 /*
  * model/recorder.h - a hypervisor that only keeps books: a backend whose slots have to be exactly the
- * page-aligned RAM of a space's view, and which is strict about what it is asked to do.
+ * page-aligned RAM of a space's view, whose coalesced ranges what shows of them there, and which is strict about what it
+ * is asked to do.
  */
 #ifndef MODEL_RECORDER_H
 #define MODEL_RECORDER_H
@@ -17,7 +18,7 @@ void recorder_free(struct recorder *recorder);
 void recorder_fail(struct recorder *recorder, unsigned nth, int error);
 bool recorder_disarm(struct recorder *recorder);
 
-/* After a commit: the slots are what the model's view comes to; what was destroyed had to be. */
+/* After a commit: slots and coalesced ranges are what the model's view comes to; what was taken away had to be. */
 void recorder_check(struct recorder *recorder, bool succeeded);
 
 /* Operations so far, of all kinds. */

@@ -1,6 +1,7 @@
 /* model/softmodel_race.c - a software VM whose vCPUs run on threads: see softmodel_race.h. */
 #include "model/softmodel_race.h"
 #include "model/require.h"
+#include "model/trap.h"
 
 #include "base/check.h"
 #include "soft/soft.h"
@@ -17,6 +18,7 @@ void race_open(struct race *race, const struct gm_soft_options *options, uint64_
     void *room = mmap(NULL, size_bytes + ALIGNMENT, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
+    trap_report();
     REQUIRE(room != MAP_FAILED, "memory");
     memset(race, 0, sizeof(*race));
     race->hva = ((uint64_t)(uintptr_t)room + ALIGNMENT - 1) & ~(ALIGNMENT - 1);

@@ -108,13 +108,11 @@ static enum gm_access io_write(void *opaque, uint64_t offset, unsigned size_byte
     return GM_ACCESS_OK;
 }
 
-static void iommu_translate(void *opaque, uint64_t offset, bool is_write, struct gm_attrs attrs,
+static void iommu_translate(void *opaque, const struct gm_iommu_request *request,
                             struct gm_iommu_entry *entry)
 {
     (void)opaque;
-    (void)offset;
-    (void)is_write;
-    (void)attrs;
+    (void)request;
     entry->space = NULL;
 }
 
@@ -223,7 +221,7 @@ static void describe_region(struct twin *twin, int index, struct model_region *m
 void twin_make_region(struct twin *twin, int index)
 {
     struct model_region made;
-    struct gm_region_options options = {.size_of_options = sizeof(options)};
+    struct gm_region_options options = {.size = sizeof(options)};
     struct gm_diag diag;
     char name[24];
     int result;
@@ -232,7 +230,7 @@ void twin_make_region(struct twin *twin, int index)
     snprintf(name, sizeof(name), "r%d", index);
     options.kind = made.kind;
     options.name = name;
-    options.size = made.size;
+    options.size_bytes = made.size;
     options.addr = made.addr;
     options.priority = made.priority;
     options.disabled = !made.enabled;

@@ -55,6 +55,7 @@ struct twin {
     size_t recorder_count;
 
     unsigned eventfds_added; /* in the transaction under way */
+    unsigned coalesced_added;
     uint64_t edit_count;
     uint64_t commit_count;
     uint64_t failed_count;
@@ -62,7 +63,8 @@ struct twin {
     uint64_t view_count; /* that were compared, and the ranges in them */
     uint64_t range_count;
     uint64_t range_max;
-    uint64_t deep_count; /* maps with a way down through five aliases and more */
+    uint64_t coalesced_count; /* that listeners knew, after each commit */
+    uint64_t deep_count;      /* maps with a way down through five aliases and more */
 };
 
 void twin_init(struct twin *twin, uint64_t seed, const struct twin_options *options);
@@ -101,6 +103,9 @@ void twin_compare(struct twin *twin);
 
 /* Attach most regions, a few in each commit. */
 void twin_grow(struct twin *twin);
+
+/* Give coalesced ranges to regions that can have some, one in each commit. */
+void twin_coalesce(struct twin *twin);
 
 /* A random region that nobody needs goes, and another comes. */
 void twin_replace_region(struct twin *twin);

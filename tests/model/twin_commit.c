@@ -228,7 +228,8 @@ static void require_kept(struct twin *twin, const struct model_edit *edits, size
     size_t i;
 
     for (i = 0; i < count; i++) {
-        if (edits[i].kind == MODEL_EVENTFD_ADD || edits[i].kind == MODEL_EVENTFD_DEL) {
+        if (edits[i].kind == MODEL_EVENTFD_ADD || edits[i].kind == MODEL_EVENTFD_DEL ||
+            edits[i].kind == MODEL_COALESCED_ADD || edits[i].kind == MODEL_COALESCED_DEL) {
             return; /* part of a view, but not of the model's */
         }
     }
@@ -319,6 +320,7 @@ int twin_commit(struct twin *twin, struct gm_txn *txn, const struct model_edit *
     size_t i;
 
     twin->eventfds_added = 0;
+    twin->coalesced_added = 0;
     model_copy(&twin->next, &twin->model);
     for (i = 0; i < count && expected == 0; i++) {
         expected = model_apply(&twin->next, &edits[i]);

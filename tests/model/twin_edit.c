@@ -60,6 +60,16 @@ static bool has_ram(const struct model_region *region)
     return region->ram != MODEL_NONE;
 }
 
+static bool has_callbacks(const struct model_region *region)
+{
+    return region->kind == GM_REGION_MMIO || region->kind == GM_REGION_ROM_DEVICE;
+}
+
+static bool has_coalesced(const struct model_region *region)
+{
+    return region->coalesced_count > 0;
+}
+
 static bool is_any(const struct model_region *region)
 {
     return region->exists;
@@ -130,6 +140,80 @@ static bool choose_eventfd(struct twin *twin, struct model_edit *edit)
     }
     some_eventfd(twin, edit->region, &edit->eventfd);
     return region->size >= 8 ? edit->kind == MODEL_EVENTFD_ADD : rnd_one_in(&twin->rnd, 8);
+}
+
+/* All of it, whatever its size; a part, often at an end or right behind another one; rarely too far. */
+static void some_coalesced(struct twin *twin, const struct model_region *region,
+                           struct model_coalesced *coalesced)
+{
+    struct rnd *rnd = &twin->rnd;
+    uint64_t most = region->size > UINT64_MAX ? UINT64_MAX : (uint64_t)region->size;
+
+    *coalesced = (struct model_coalesced){0, GM_COALESCED_WHOLE};
+    if (most == 0 || rnd_one_in(rnd, 5)) {
+        return;
+    }
+    coalesced->offset = rnd_one_in(rnd, 4) ? 0 : rnd_below(rnd, most);
+    if (region->coalesced_count > 0 && rnd_one_in(rnd, 4)) {
+        const struct model_coalesced *other =
+            &region->coalesced[rnd_below(rnd, region->coalesced_count)];
+        gm_size_t behind = other->offset + other->size;
+
+        coalesced->offset = behind < most ? (uint64_t)behind : coalesced->offset;
+    }
+    coalesced->size = rnd_one_in(rnd, 4) ? region->size - coalesced->offset
+                                         : 1 + rnd_below(rnd, most - coalesced->offset);
+    if (coalesced->size < GM_SIZE_2_64 && rnd_one_in(rnd, 24)) {
+        coalesced->size++;
+    }
+}
+
+static bool choose_coalesced_add(struct twin *twin, struct model_edit *edit)
+{
+    const struct model_region *region;
+    unsigned tries;
+
+    edit->kind = MODEL_COALESCED_ADD;
+    edit->region = find_region(twin, has_callbacks);
+    if (edit->region == MODEL_NONE || twin->coalesced_added == 2) {
+        return false;
+    }
+    region = &twin->model.regions[edit->region];
+    if (region->coalesced_count > MODEL_COALESCED_MAX - 2) {
+        return false;
+    }
+    for (tries = 0; tries < 8; tries++) {
+        some_coalesced(twin, region, &edit->coalesced);
+        if (!model_meets_coalesced(region, &edit->coalesced) || rnd_one_in(&twin->rnd, 100)) {
+            twin->coalesced_added++;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool choose_coalesced_del(struct twin *twin, struct model_edit *edit)
+{
+    const struct model_region *region;
+
+    edit->kind = MODEL_COALESCED_DEL;
+    edit->region = find_region(twin, has_coalesced);
+    if (edit->region == MODEL_NONE) {
+        return false;
+    }
+    region = &twin->model.regions[edit->region];
+    if (rnd_one_in(&twin->rnd, 16)) { /* hardly one that is there */
+        some_coalesced(twin, region, &edit->coalesced);
+    } else {
+        edit->coalesced = region->coalesced[rnd_below(&twin->rnd, region->coalesced_count)];
+    }
+    return true;
+}
+
+static bool choose_coalesced(struct twin *twin, struct model_edit *edit)
+{
+    return rnd_one_in(&twin->rnd, 3) ? choose_coalesced_del(twin, edit)
+                                     : choose_coalesced_add(twin, edit);
 }
 
 static bool choose_add(struct twin *twin, struct model_edit *edit)
@@ -261,7 +345,10 @@ static bool choose_any(struct twin *twin, struct model_edit *edit)
     if (at < 84) {
         return choose_loop(twin, edit);
     }
-    return choose_attribute(twin, edit);
+    if (at < 195) {
+        return choose_attribute(twin, edit);
+    }
+    return choose_coalesced(twin, edit);
 }
 
 static bool choose(struct twin *twin, struct model_edit *edit)
@@ -303,6 +390,10 @@ static int record(struct twin *twin, struct gm_txn *txn, const struct model_edit
         return gm_txn_add_eventfd(txn, region, &edit->eventfd);
     case MODEL_EVENTFD_DEL:
         return gm_txn_del_eventfd(txn, region, &edit->eventfd);
+    case MODEL_COALESCED_ADD:
+        return gm_txn_add_coalesced(txn, region, edit->coalesced.offset, edit->coalesced.size);
+    case MODEL_COALESCED_DEL:
+        return gm_txn_del_coalesced(txn, region, edit->coalesced.offset, edit->coalesced.size);
     case MODEL_ROOT:
         return gm_txn_set_root(txn, twin->spaces[edit->space], region);
     }
@@ -314,6 +405,22 @@ void twin_record(struct twin *twin, struct gm_txn *txn, const struct model_edit 
     int result = record(twin, txn, edit);
 
     REQUIRE(result == 0, "recording an edit of kind %d: %d", (int)edit->kind, result);
+}
+
+void twin_coalesce(struct twin *twin)
+{
+    int i;
+
+    for (i = 0; i < twin->options.region_count / 4; i++) {
+        struct model_edit edit = {.region = MODEL_NONE, .parent = MODEL_NONE};
+        struct gm_txn *txn;
+
+        if (choose_coalesced_add(twin, &edit)) {
+            REQUIRE(gm_txn_begin(twin->map, &txn) == 0, "beginning");
+            twin_record(twin, txn, &edit);
+            twin_commit(twin, txn, &edit, 1, 0);
+        }
+    }
 }
 
 bool twin_edit(struct twin *twin, struct gm_txn *txn, struct model_edit *edit)

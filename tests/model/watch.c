@@ -1,22 +1,12 @@
 /* model/watch.c - rebuilding views from events. */
 #include "model/watch.h"
 
+#include "model/mirror.h"
 #include "model/require.h"
 
 #include <string.h>
 
 #define MIRRORS_MAX (MODEL_SPACES_MAX + 1)
-
-/* What a listener knows of one space, ascending. */
-struct mirror {
-    struct gm_space *space;
-    struct gm_section *sections;
-    size_t count;
-    size_t capacity;
-    struct gm_eventfd *eventfds; /* absolute offsets, no order */
-    size_t eventfd_count;
-    size_t eventfd_capacity;
-};
 
 enum watch_state { IDLE, PREPARED, BEGUN, APPLIED, SETTLED };
 
@@ -67,31 +57,6 @@ static void note(const struct watch *watch, enum call call, struct gm_space *spa
 
 /* ---- mirrors ---- */
 
-static void mirror_copy(struct mirror *to, const struct mirror *from)
-{
-    struct mirror old = *to;
-
-    *to = *from;
-    to->sections = old.sections;
-    to->capacity = old.capacity;
-    to->eventfds = old.eventfds;
-    to->eventfd_capacity = old.eventfd_capacity;
-    if (to->capacity < from->count) {
-        to->capacity = from->capacity;
-        to->sections = realloc(to->sections, to->capacity * sizeof(*to->sections));
-    }
-    if (to->eventfd_capacity < from->eventfd_count) {
-        to->eventfd_capacity = from->eventfd_capacity;
-        to->eventfds = realloc(to->eventfds, to->eventfd_capacity * sizeof(*to->eventfds));
-    }
-    if (from->count > 0) {
-        memcpy(to->sections, from->sections, from->count * sizeof(*to->sections));
-    }
-    if (from->eventfd_count > 0) {
-        memcpy(to->eventfds, from->eventfds, from->eventfd_count * sizeof(*to->eventfds));
-    }
-}
-
 /* The mirror of a space; one that is empty is used for a space not seen before. */
 static struct mirror *mirror_of(struct watch *watch, struct gm_space *space)
 {
@@ -104,112 +69,13 @@ static struct mirror *mirror_of(struct watch *watch, struct gm_space *space)
         if (mirror->space == space) {
             return mirror;
         }
-        if (mirror->count == 0 && mirror->eventfd_count == 0) {
+        if (mirror_is_empty(mirror)) {
             free_one = mirror;
         }
     }
     REQUIRE(free_one != NULL, "too many spaces are known");
     free_one->space = space;
     return free_one;
-}
-
-/* The place of the first section that ends at @gpa or behind it. */
-static size_t place_of(const struct mirror *mirror, uint64_t gpa)
-{
-    size_t at = 0;
-
-    while (at < mirror->count && mirror->sections[at].last < gpa) {
-        at++;
-    }
-    return at;
-}
-
-static bool same_section(const struct gm_section *a, const struct gm_section *b)
-{
-    return a->space == b->space && a->gpa == b->gpa && a->last == b->last &&
-           a->region == b->region && a->offset == b->offset && a->flags == b->flags &&
-           a->hva == b->hva;
-}
-
-static struct gm_section *known(struct mirror *mirror, const struct gm_section *section,
-                                const char *what)
-{
-    size_t at = place_of(mirror, section->gpa);
-
-    REQUIRE(at < mirror->count && same_section(&mirror->sections[at], section),
-            "%s of [%llx, %llx] %s, which is not there", what, (unsigned long long)section->gpa,
-            (unsigned long long)section->last, gm_region_name(section->region));
-    return &mirror->sections[at];
-}
-
-static void mirror_del(struct mirror *mirror, const struct gm_section *section)
-{
-    struct gm_section *found = known(mirror, section, "del");
-    size_t at = (size_t)(found - mirror->sections);
-    size_t i;
-
-    for (i = 0; i < mirror->eventfd_count; i++) {
-        REQUIRE(mirror->eventfds[i].offset < section->gpa ||
-                    mirror->eventfds[i].offset > section->last,
-                "del before its eventfd_del");
-    }
-    memmove(found, found + 1, (mirror->count - at - 1) * sizeof(*found));
-    mirror->count--;
-}
-
-static void mirror_add(struct mirror *mirror, const struct gm_section *section)
-{
-    size_t at = place_of(mirror, section->gpa);
-
-    REQUIRE(section->gpa <= section->last, "an empty range is added");
-    REQUIRE(at == mirror->count || mirror->sections[at].gpa > section->last,
-            "add of [%llx, %llx] over [%llx, %llx]", (unsigned long long)section->gpa,
-            (unsigned long long)section->last, (unsigned long long)mirror->sections[at].gpa,
-            (unsigned long long)mirror->sections[at].last);
-    if (mirror->count == mirror->capacity) {
-        mirror->capacity = mirror->capacity * 2 + 32;
-        mirror->sections = realloc(mirror->sections, mirror->capacity * sizeof(*mirror->sections));
-    }
-    memmove(&mirror->sections[at + 1], &mirror->sections[at],
-            (mirror->count - at) * sizeof(*mirror->sections));
-    mirror->sections[at] = *section;
-    mirror->sections[at].log_mask = 0; /* until log_start */
-    mirror->count++;
-}
-
-static bool same_eventfd(const struct gm_eventfd *a, const struct gm_eventfd *b)
-{
-    return a->offset == b->offset && a->size_bytes == b->size_bytes && a->match == b->match &&
-           a->value == b->value && a->fd == b->fd;
-}
-
-static size_t find_eventfd(const struct mirror *mirror, const struct gm_eventfd *eventfd)
-{
-    size_t at = 0;
-
-    while (at < mirror->eventfd_count && !same_eventfd(&mirror->eventfds[at], eventfd)) {
-        at++;
-    }
-    return at;
-}
-
-static void mirror_eventfd_add(struct mirror *mirror, const struct gm_eventfd *eventfd)
-{
-    REQUIRE(find_eventfd(mirror, eventfd) == mirror->eventfd_count, "eventfd added twice");
-    if (mirror->eventfd_count == mirror->eventfd_capacity) {
-        mirror->eventfd_capacity = mirror->eventfd_capacity * 2 + 8;
-        mirror->eventfds =
-            realloc(mirror->eventfds, mirror->eventfd_capacity * sizeof(*mirror->eventfds));
-    }
-    mirror->eventfds[mirror->eventfd_count++] = *eventfd;
-}
-
-static void mirror_eventfd_del(struct mirror *mirror, const struct gm_eventfd *eventfd)
-{
-    size_t at = find_eventfd(mirror, eventfd);
-
-    REQUIRE(at < mirror->eventfd_count, "an eventfd is removed that is not there");
-    mirror->eventfds[at] = mirror->eventfds[--mirror->eventfd_count];
 }
 
 /* ---- the callbacks ---- */
@@ -222,27 +88,50 @@ static void enter(struct watch *watch, enum call call, enum watch_state wanted,
     watch->state = next;
 }
 
+/* What one section is told comes in this order, in either pass. */
+static int rank_of(enum gm_change_kind kind)
+{
+    static const int ranks[] = {
+        [GM_CHANGE_EVENTFD_DEL] = 0, [GM_CHANGE_COALESCED_DEL] = 1, [GM_CHANGE_DEL] = 2,
+        [GM_CHANGE_NOP] = 0,         [GM_CHANGE_ADD] = 0,           [GM_CHANGE_COALESCED_ADD] = 1,
+        [GM_CHANGE_EVENTFD_ADD] = 2, [GM_CHANGE_LOG_START] = 3,     [GM_CHANGE_LOG_STOP] = 4,
+    };
+
+    return ranks[kind];
+}
+
+static bool is_first_pass(const struct gm_change *change)
+{
+    return change->kind == GM_CHANGE_DEL || change->kind == GM_CHANGE_EVENTFD_DEL ||
+           change->kind == GM_CHANGE_COALESCED_DEL;
+}
+
 /* One pass of dels, ascending; then one of all else, ascending. */
 static void check_promise(const struct gm_space *space, const struct gm_change *changes,
                           size_t count)
 {
     bool second = false;
     uint64_t gpa = 0;
+    int rank = 0;
     size_t i;
 
     REQUIRE(count > 0, "prepare without changes");
     for (i = 0; i < count; i++) {
         const struct gm_change *change = &changes[i];
-        bool is_del = change->kind == GM_CHANGE_DEL || change->kind == GM_CHANGE_EVENTFD_DEL;
+        bool is_del = is_first_pass(change);
 
         REQUIRE(change->section.space == space, "a change of another space");
         if (!is_del && !second) {
             second = true;
             gpa = 0;
+            rank = 0;
         }
         REQUIRE(is_del == !second, "change %zu is in the wrong pass", i);
         REQUIRE(change->section.gpa >= gpa, "change %zu does not ascend", i);
+        REQUIRE(change->section.gpa > gpa || rank_of(change->kind) >= rank,
+                "change %zu of its section comes too late", i);
         gpa = change->section.gpa;
+        rank = rank_of(change->kind);
     }
 }
 
@@ -281,11 +170,6 @@ static int on_prepare(void *opaque, struct gm_space *space, const struct gm_chan
     memcpy(&watch->promised[watch->promised_count], changes, count * sizeof(*changes));
     watch->promised_count += count;
     return 0;
-}
-
-static bool is_first_pass(const struct gm_change *change)
-{
-    return change->kind == GM_CHANGE_DEL || change->kind == GM_CHANGE_EVENTFD_DEL;
 }
 
 /* What prepare was shown space by space is told in two passes over all spaces. */
@@ -394,7 +278,7 @@ static struct mirror *told(struct watch *watch, enum gm_change_kind kind,
     REQUIRE(watch->state == BEGUN, "a change in state %d", (int)watch->state);
     REQUIRE(watch->told_count < watch->promised_count, "more changes than promised");
     change = &watch->promised[watch->told_count];
-    REQUIRE(change->kind == kind && same_section(&change->section, section) &&
+    REQUIRE(change->kind == kind && mirror_same_section(&change->section, section) &&
                 change->section.log_mask == section->log_mask,
             "change %zu is of kind %d, not %d as promised", watch->told_count, (int)kind,
             (int)change->kind);
@@ -405,6 +289,12 @@ static struct mirror *told(struct watch *watch, enum gm_change_kind kind,
     return mirror_of(watch, section->space);
 }
 
+/* What told() has just found. */
+static const struct gm_change *promise(const struct watch *watch)
+{
+    return &watch->promised[watch->told_count - 1];
+}
+
 static void on_del(void *opaque, const struct gm_section *section)
 {
     mirror_del(told(opaque, GM_CHANGE_DEL, section), section);
@@ -412,7 +302,7 @@ static void on_del(void *opaque, const struct gm_section *section)
 
 static void on_nop(void *opaque, const struct gm_section *section)
 {
-    known(told(opaque, GM_CHANGE_NOP, section), section, "nop");
+    mirror_known(told(opaque, GM_CHANGE_NOP, section), section, "nop");
 }
 
 static void on_add(void *opaque, const struct gm_section *section)
@@ -425,7 +315,7 @@ static void on_log(struct watch *watch, const struct gm_section *section, uint32
 {
     enum gm_change_kind kind = starts ? GM_CHANGE_LOG_START : GM_CHANGE_LOG_STOP;
     struct mirror *mirror = told(watch, kind, section);
-    struct gm_section *found = known(mirror, section, "log");
+    struct gm_section *found = mirror_known(mirror, section, "log");
     const struct gm_change *change = &watch->promised[watch->told_count - 1];
     const struct gm_change *before = watch->told_count > 1 ? change - 1 : NULL;
     bool follows_start = !starts && before != NULL && before->kind == GM_CHANGE_LOG_START &&
@@ -459,7 +349,9 @@ static void on_eventfd_del(void *opaque, const struct gm_section *section,
 {
     struct mirror *mirror = told(opaque, GM_CHANGE_EVENTFD_DEL, section);
 
-    known(mirror, section, "eventfd_del");
+    REQUIRE(mirror_same_eventfd(&promise(opaque)->eventfd, eventfd),
+            "another eventfd than promised");
+    mirror_known(mirror, section, "eventfd_del");
     mirror_eventfd_del(mirror, eventfd);
 }
 
@@ -468,8 +360,32 @@ static void on_eventfd_add(void *opaque, const struct gm_section *section,
 {
     struct mirror *mirror = told(opaque, GM_CHANGE_EVENTFD_ADD, section);
 
-    known(mirror, section, "eventfd_add");
+    REQUIRE(mirror_same_eventfd(&promise(opaque)->eventfd, eventfd),
+            "another eventfd than promised");
+    mirror_known(mirror, section, "eventfd_add");
     mirror_eventfd_add(mirror, eventfd);
+}
+
+static void on_coalesced_del(void *opaque, const struct gm_section *section,
+                             const struct gm_coalesced *coalesced)
+{
+    struct mirror *mirror = told(opaque, GM_CHANGE_COALESCED_DEL, section);
+
+    REQUIRE(mirror_same_coalesced(&promise(opaque)->coalesced, coalesced),
+            "another coalesced range than promised");
+    mirror_known(mirror, section, "coalesced_del");
+    mirror_coalesced_del(mirror, coalesced);
+}
+
+static void on_coalesced_add(void *opaque, const struct gm_section *section,
+                             const struct gm_coalesced *coalesced)
+{
+    struct mirror *mirror = told(opaque, GM_CHANGE_COALESCED_ADD, section);
+
+    REQUIRE(mirror_same_coalesced(&promise(opaque)->coalesced, coalesced),
+            "another coalesced range than promised");
+    mirror_known(mirror, section, "coalesced_add");
+    mirror_coalesced_add(mirror, section, coalesced);
 }
 
 static void on_global(struct watch *watch, bool starts)
@@ -502,6 +418,8 @@ static const struct gm_listener_ops watch_ops = {
     .log_stop = on_log_stop,
     .eventfd_del = on_eventfd_del,
     .eventfd_add = on_eventfd_add,
+    .coalesced_del = on_coalesced_del,
+    .coalesced_add = on_coalesced_add,
     .apply = on_apply,
     .undo = on_undo,
     .settle = on_settle,
@@ -510,55 +428,6 @@ static const struct gm_listener_ops watch_ops = {
 };
 
 /* ---- checking ---- */
-
-static void check_eventfds(const struct twin *twin, const struct mirror *mirror,
-                           const struct model_view *view)
-{
-    size_t expected = 0;
-    size_t i;
-    unsigned j;
-
-    for (i = 0; i < view->count; i++) {
-        const struct model_range *range = &view->ranges[i];
-        const struct model_region *region = &twin->model.regions[range->region];
-
-        for (j = 0; j < region->eventfd_count; j++) {
-            struct gm_eventfd eventfd = region->eventfds[j];
-            gm_size_t size = eventfd.size_bytes != 0 ? eventfd.size_bytes : 1;
-            gm_size_t range_end = (gm_size_t)range->offset + (range->last - range->start) + 1;
-
-            if (eventfd.offset >= range->offset && eventfd.offset + size <= range_end) {
-                eventfd.offset = range->start + (eventfd.offset - range->offset);
-                REQUIRE(find_eventfd(mirror, &eventfd) < mirror->eventfd_count,
-                        "an eventfd at %llx is not known", (unsigned long long)eventfd.offset);
-                expected++;
-            }
-        }
-    }
-    REQUIRE(expected == mirror->eventfd_count, "%zu eventfds are known, not %zu",
-            mirror->eventfd_count, expected);
-}
-
-static void check_mirror(const struct twin *twin, const struct mirror *mirror,
-                         const struct model_view *view)
-{
-    size_t i;
-
-    REQUIRE(mirror->count == view->count, "%zu ranges are known, not %zu", mirror->count,
-            view->count);
-    for (i = 0; i < view->count; i++) {
-        const struct model_range *range = &view->ranges[i];
-        const struct gm_section *section = &mirror->sections[i];
-
-        REQUIRE(section->gpa == range->start && section->last == range->last &&
-                    section->region == twin->regions[range->region] &&
-                    section->offset == range->offset && section->flags == range->flags,
-                "range %zu is known as another", i);
-        REQUIRE(section->log_mask == range->log_mask, "range %zu: known mask %x, not %x", i,
-                section->log_mask, range->log_mask);
-    }
-    check_eventfds(twin, mirror, view);
-}
 
 void watch_check(struct watch *watch, bool succeeded)
 {
@@ -575,14 +444,16 @@ void watch_check(struct watch *watch, bool succeeded)
              space++) {
         }
         if (space == MODEL_SPACES_MAX) {
-            REQUIRE(watch->mirrors[i].count == 0, "a space that went is still known");
+            REQUIRE(mirror_is_empty(&watch->mirrors[i]), "a space that went is still known");
             watch->mirrors[i].space = NULL;
         }
     }
     for (space = 0; space < MODEL_SPACES_MAX; space++) {
         if (twin->spaces[space] != NULL && (watch->space == MODEL_NONE || watch->space == space)) {
-            check_mirror(twin, mirror_of(watch, twin->spaces[space]),
-                         twin_view_of(twin, &twin->picture, space));
+            const struct mirror *mirror = mirror_of(watch, twin->spaces[space]);
+
+            mirror_check(twin, mirror, twin_view_of(twin, &twin->picture, space));
+            watch->twin->coalesced_count += mirror->coalesced_count;
         }
     }
 }
@@ -612,7 +483,8 @@ static void check_calls(enum call call, bool ascending)
 
 static bool descends(enum gm_change_kind kind)
 {
-    return kind == GM_CHANGE_DEL || kind == GM_CHANGE_LOG_STOP || kind == GM_CHANGE_EVENTFD_DEL;
+    return kind == GM_CHANGE_DEL || kind == GM_CHANGE_LOG_STOP || kind == GM_CHANGE_EVENTFD_DEL ||
+           kind == GM_CHANGE_COALESCED_DEL;
 }
 
 /* Each change goes to all of its space's listeners, by priority, before the next one. */
@@ -717,12 +589,9 @@ void watch_free(struct watch *watch)
     REQUIRE(result == 0, "unregistering: %d", result);
     REQUIRE(watch->state == IDLE && !watch->logs_globally, "it ended in the middle of something");
     for (i = 0; i < MIRRORS_MAX; i++) {
-        REQUIRE(watch->mirrors[i].count == 0 && watch->mirrors[i].eventfd_count == 0,
-                "unregistered, and ranges are still known");
-        free(watch->mirrors[i].sections);
-        free(watch->mirrors[i].eventfds);
-        free(watch->before[i].sections);
-        free(watch->before[i].eventfds);
+        REQUIRE(mirror_is_empty(&watch->mirrors[i]), "unregistered, and ranges are still known");
+        mirror_fini(&watch->mirrors[i]);
+        mirror_fini(&watch->before[i]);
     }
     while (twin->watches[at] != watch) {
         at++;

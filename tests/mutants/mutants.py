@@ -1,16 +1,23 @@
-"""The software KVM with one thing taken out, each in turn: what a test has to notice.
+"""The software KVM, and what a map tells of its coalesced ranges, with one thing taken out, each in turn: what a test has to notice.
 
 A mutant is a name, edits (file, text, replacement), and the tests that may kill it, most likely first. The text must be in
 the file just as often as said (once, unless "*" stands before the name of the file: everywhere).
 """
 KCORE = "src/kcore/"
 MMU = "src/mmu/"
+REGION = "src/region/"
+SLOTS = "src/slots/"
+SOFT = "src/soft/"
+SPACE = "src/space/"
+VIEW = "src/view/"
 
 # The tests: program, environment. Seeds are fixed, so that a mutant that is killed once is killed always, threads aside.
 TESTS = {
     "model": ("tests/prop-soft_model", {"GM_SEED": "1", "GM_SOFT_OPERATIONS": "12000"}),
     "model-long": ("tests/prop-soft_model", {"GM_SEED": "1", "GM_SOFT_OPERATIONS": "50000"}),
     "log": ("tests/unit-soft_log", {}),
+    "kcore-log": ("tests/unit-kcore_log", {}),
+    "ahead": ("tests/unit-soft_ahead", {}),
     "points": ("tests/race-soft_points", {}),
     "walks": ("tests/race-soft_walks", {}),
     "race": ("tests/race-soft_race", {"GM_SEED": "1"}),
@@ -21,14 +28,19 @@ TESTS = {
     "shadow-host": ("tests/unit-shadow_host", {}),
     "shadow-roles": ("tests/unit-shadow_roles", {}),
     "shadow-orders": ("tests/unit-shadow_orders", {}),
+    "rings": ("tests/unit-rings", {}),
+    "ring": ("tests/kvm-ring", {}),
+    "edits": ("tests/prop-prop_edits", {"GM_SEED": "1", "GM_EDITS": "20000"}),
+    "resample": ("tests/kvm-resample", {}),
 }
 
 
 def role_without(member):
     """Shadow pages are found by their roles, less one member."""
-    return [(MMU + "shadow_page.c", "    return memcmp(a, b, sizeof(*a)) == 0;\n",
-             "    struct shadow_role role = *b;\n\n"
-             f"    role.{member} = a->{member};\n    return memcmp(a, &role, sizeof(role)) == 0;\n")]
+    return [(MMU + "shadow_page.h", "    return page->gfn.value == gfn.value && memcmp(&page->role, role, sizeof(*role)) == 0;\n",
+             "    struct shadow_role wanted = *role;\n\n"
+             f"    wanted.{member} = page->role.{member};\n"
+             "    return page->gfn.value == gfn.value && memcmp(&page->role, &wanted, sizeof(wanted)) == 0;\n")]
 
 
 MUTANTS = [
@@ -68,21 +80,28 @@ MUTANTS = [
         (KCORE + "dirtylog.c", "        set_bit(slot->log, page);\n", "        (void)page;\n"),
     ], ["model"]),
     ("get-does-not-protect", [
-        (KCORE + "dirtylog.c", "    core->arch_ops->log_protect(core->arch, slot, word * WORD_PAGES, mask);\n    return mask;",
-         "    return mask;"),
+        (KCORE + "dirtylog.c", "    core->arch_ops->log_protect_words(core->arch, slot, 0, loan->taken, log->word_count);\n", "    (void)slot;\n"),
     ], ["model"]),
-    ("get-does-not-flush", [
-        (KCORE + "dirtylog.c", "    if (any) {\n        core->arch_ops->tlb_flush(core->arch);\n    }\n}", "    (void)any;\n}"),
+    # The hold is the flush: who comes in again forgets what was appended.
+    ("harvest-does-not-flush", [
+        (KCORE + "dirtylog.c", "    kcore_hold(core);\n    core->arch_ops->log_begin(core->arch);\n", "    core->arch_ops->log_begin(core->arch);\n"),
+        (KCORE + "dirtylog.c", "    if (changed) {\n        core->arch_ops->tlb_flush(core->arch);\n    }\n    kcore_release(core);\n", "    (void)changed;\n"),
     ], ["walks"]),
     ("clear-does-not-protect", [
-        (KCORE + "dirtylog.c", "    core->arch_ops->log_protect(core->arch, slot, word * WORD_PAGES, mask);\n    return true;",
-         "    return true;"),
+        (KCORE + "dirtylog.c", "                clear->core->arch_ops->log_protect(clear->core->arch, clear->slot, i * WORD_PAGES,\n"
+         "                                                   taken[i - word]);\n", "                (void)taken;\n"),
     ], ["model"]),
-    ("clear-does-not-flush", [
-        (KCORE + "dirtylog.c", "        if (any) {\n            core->arch_ops->tlb_flush(core->arch);\n        }\n", "        (void)any;\n"),
-    ], ["walks"]),
+    ("clear-does-not-protect-blocks", [
+        (KCORE + "dirtylog.c", "        protect_run(clear);\n        harvest_end(", "        harvest_end("),
+    ], ["model"]),
+    ("clear-forgets-a-block-before-one-in-part", [
+        (KCORE + "dirtylog.c", "        protect_run(clear);\n        for (", "        clear->run_end = 0;\n        for ("),
+    ], ["model", "kcore-log"]),
+    ("log-not-known-to-be-dirty", [
+        (KCORE + "dirtylog.c", "        atomic_store_explicit(&log->is_dirty, true, memory_order_release);\n    }\n}\n\nbool", "    }\n}\n\nbool"),
+    ], ["model"]),
     ("log-not-put-back", [
-        (KCORE + "dirtylog.c", "                atomic_fetch_or(&found->log->words[i], mask);\n", ""),
+        (KCORE + "dirtylog.c", "            __atomic_fetch_or(&words[i], taken[i], __ATOMIC_RELEASE);\n", "            (void)words;\n"),
     ], ["model", "model-long"]),
     ("harvest-does-not-drain", [
         (KCORE + "dirtylog.c", "        kcore_hold(core);\n        core->arch_ops->log_drain(core->arch);\n        kcore_release(core);\n",
@@ -155,17 +174,17 @@ MUTANTS = [
         (MMU + "fault.c", "if (fault->access == GM_MMU_WRITE && (slot->flags & MEMSLOT_READONLY) != 0) {", "if (false) {"),
     ], ["model"]),
     ("attributes-not-in-rights", [
-        (MMU + "fault.c", "rights |= (attributes & ATTRIBUTE_NO_EXECUTE) == 0 ? EPT_EXECUTE : 0;",
+        (MMU + "fault.c", "rights |= (resolved->attributes & ATTRIBUTE_NO_EXECUTE) == 0 ? EPT_EXECUTE : 0;",
          "rights |= EPT_EXECUTE;"),
     ], ["model"]),
     ("private-page-in-shared-memory", [
         (MMU + "fault.c", "    if ((attributes & ATTRIBUTE_PRIVATE) == 0) {\n", "    if (attributes != UINT64_MAX) {\n"),
     ], ["model"]),
     ("tracked-page-writable", [
-        (MMU + "fault.c", "slot_is_tracked(resolved->slot, fault->gfn) ? EPT_TRACKED : EPT_WRITE", "EPT_WRITE"),
+        (MMU + "fault.c", "slot_is_tracked(slot, fault->gfn) ? EPT_TRACKED : EPT_WRITE", "EPT_WRITE"),
     ], ["model"]),
     ("leaf-size-not-asked-again", [
-        (MMU + "fault.c", "leaf.level = leaf.level < allowed ? leaf.level : allowed;", "(void)allowed;"),
+        (MMU + "fault.c", "    return resolved->level < allowed ? resolved->level : allowed;\n", "    (void)allowed;\n    return resolved->level;\n"),
     ], ["points"]),
 
     # ---- mmu: how large a leaf may be ----
@@ -200,6 +219,25 @@ MUTANTS = [
         (MMU + "arch.c", "    slot_forget_backing(slot);\n", ""),
     ], ["model-long"]),
 
+    ("ahead-outlives-slots", [
+        (MMU + "ahead.c", " && ahead->generation == resolved->generation", ""),
+    ], ["ahead"]),
+    ("ahead-outlives-an-invalidation", [
+        (MMU + "ahead.c", "ahead->token == resolved->token && ahead", "ahead"),
+    ], ["ahead"]),
+    ("ahead-for-reading-is-for-writing", [
+        (MMU + "ahead.c", "(ahead->for_writing || fault->access != GM_MMU_WRITE)", "(ahead->for_writing || fault != NULL)"),
+    ], ["ahead"]),
+    ("ahead-fills-holes", [
+        (MMU + "ahead.c", "    count = host_present_pages(next, (unsigned)count);\n", ""),
+    ], ["ahead"]),
+    ("ahead-copies-private-pages", [
+        (MMU + "ahead.c", "    return resolved->host_kind == HOST_KIND_SHARED;\n", "    return true;\n"),
+    ], ["ahead"]),
+    ("ahead-in-no-order", [
+        (MMU + "ahead.c", "resolved->hva.value == ahead->end && ", ""),
+    ], ["ahead"]),
+
     # ---- mmu: taking away ----
     ("log-begins-unprotected", [
         (MMU + "arch.c", "    take_writes(locked, range_of_slot(slot));\n", ""),
@@ -208,13 +246,26 @@ MUTANTS = [
         (MMU + "arch.c", "mmu->core->initially_all_set && mmu->core->ring_entries == 0", "mmu->core->initially_all_set"),
     ], ["model-long", "dirty"]),
     ("protect-leaves-large-leaves", [
-        (MMU + "arch.c", "                     EPT_WRITE | EPT_DIRTY);", "                     0);"),
+        (MMU + "mmu.h", "return EPT_WRITE | EPT_DIRTY;", "return 0;"),
     ], ["model"]),
     ("large-leaf-keeps-dirty-flag", [
-        (MMU + "arch.c", "                     EPT_WRITE | EPT_DIRTY);", "                     EPT_WRITE);"),
+        (MMU + "mmu.h", "return EPT_WRITE | EPT_DIRTY;", "return EPT_WRITE;"),
     ], ["log"]),
     ("dirty-flag-not-cleared", [
-        (MMU + "arch.c", "locked.mmu->log_buffer ? EPT_DIRTY : EPT_WRITE,", "locked.mmu->log_buffer ? 0 : EPT_WRITE,"),
+        (MMU + "mmu.h", "return mmu->log_buffer ? EPT_DIRTY : EPT_WRITE;", "return mmu->log_buffer ? 0 : EPT_WRITE;"),
+    ], ["model"]),
+    ("table-protection-not-heeded", [
+        (MMU + "walk.c", "        path->rights &= value;\n", "        path->rights = value;\n"),
+    ], ["model"]),
+    ("table-protection-not-handed-on", [
+        (MMU + "install.c", "        protect_line(mmu, entries, level - 1);\n", "        (void)mmu;\n        (void)level;\n"),
+        (MMU + "install.c", "static void protect_line(", "__attribute__((unused)) static void protect_line("),
+    ], ["model"]),
+    ("writable-leaf-not-noted", [
+        (MMU + "install.c", "                table_note_writable(entry);\n            }\n", "            }\n"),
+    ], ["model"]),
+    ("writable-split-not-noted", [
+        (MMU + "install.c", "(leaf & EPT_WRITE) != 0 ? UINT64_MAX : 0,", "(leaf & EPT_WRITE) != 0 ? 0 : 0,"),
     ], ["model"]),
     ("mmio-not-dropped-at-wrap", [
         (MMU + "arch.c", "    take_mmio(locked);\n", ""),
@@ -249,6 +300,10 @@ MUTANTS = [
     ("cleared-flag-not-appended", [
         (MMU + "take.c", "        note_change(visit, spot);\n        visit->found +=", "        visit->found +="),
     ], ["model"]),
+    ("write-protection-not-appended", [
+        (MMU + "take.c", "    if ((was & flags) != 0) {\n        note_change(visit, spot);\n    }\n    return false;\n}\n\nvoid take_writes",
+         "    (void)was;\n    return false;\n}\n\nvoid take_writes"),
+    ], ["model"]),
     ("zap-all-frees-before-the-flush", [
         (MMU + "arch.c", "    gate_release(&mmu->installers);\n    mmu_flush(mmu);\n", "    gate_release(&mmu->installers);\n"),
         (MMU + "arch.c", "    lock_drop(&mmu->lock);\n    tables_free_retired(mmu->core->deferred, &retired);\n",
@@ -278,7 +333,7 @@ MUTANTS = [
         (MMU + "tlb.c", "    clear_all(vcpu);\n    return false;\n", "    vcpu->tag_count = KCORE_SPACES + LINEAR_VIEWS;\n    return true;\n"),
     ], ["model"]),
     ("tlb-filled-for-writing", [
-        (MMU + "walk.c", "leaf & ((leaf & EPT_DIRTY) != 0 ? EPT_RIGHTS : EPT_RIGHTS & ~EPT_WRITE)", "leaf & EPT_RIGHTS"),
+        (MMU + "walk.c", "path.rights & ((leaf & EPT_DIRTY) != 0 ? EPT_RIGHTS : ~EPT_WRITE)", "path.rights"),
     ], ["model"]),
     ("walk-sets-no-accessed-flag", [
         (MMU + "walk.c", "if (!set_accessed(&path) || ", "if ("),
@@ -349,7 +404,9 @@ MUTANTS = [
         (MMU + "shadow_sync.c", "        shadow_work_flush(work);\n", ""),
     ], ["shadow-orders"]),
     ("shadow-takers-do-not-protect", [
-        (MMU + "arch.c", "    shadow_protect(locked, range);\n", ""),
+        (MMU + "arch.c", "mask, shadow_protect);", "0 * mask, shadow_protect);"),
+        (MMU + "arch.c", "words[i], shadow_protect);", "0 * words[i], shadow_protect);"),
+        (MMU + "arch.c", "    shadow_protect(locked, range_of_slot(slot));\n", ""),
     ], ["shadow-host"]),
     ("shadow-takers-do-not-unmap", [
         (MMU + "arch.c", "    shadow_unmap(locked, range, &retired);\n", ""),
@@ -417,13 +474,10 @@ MUTANTS = [
         (MMU + "shadow_sync.c", "        if (page->role.level != 1) {\n", "        if (page->role.level == 0) {\n"),
     ], ["shadow-tables"]),
     ("shadow-unsync-parents-not-told", [
-        (MMU + "shadow_page.c", "is_unsync ? 1 : -1ull);\n    cursor = entry_list_begin(&page->parents);\n    while ((parent = entry_cursor_next(&cursor)) != NULL) {",
-         "is_unsync ? 1 : -1ull);\n    cursor = entry_list_begin(&page->parents);\n    parent = NULL;\n    while (parent != NULL) {"),
+        (MMU + "shadow_page.c", "    tell_parents(page, is_unsync); /* of the lowest level", "    /* of the lowest level"),
     ], ["shadow-tables"]),
     ("shadow-unsync-grandparents-not-told", [
-        (MMU + "shadow_page.c", "        return;\n    }\n    cursor = entry_list_begin(&page->parents);\n    while ((parent = entry_cursor_next(&cursor)) != NULL) {\n"
-         "        set_child_bit(shadow_page_of(parent), shadow_index_of(parent), is_unsync);\n    }\n}\n\nvoid shadow_set_unsync(",
-         "        return;\n    }\n    (void)cursor;\n    (void)parent;\n}\n\nvoid shadow_set_unsync("),
+        (MMU + "shadow_page.c", "        tell_parents(page, is_unsync);\n    }\n}\n", "        (void)had;\n    }\n}\n"),
     ], ["shadow-tables"]),
     ("shadow-unsync-not-cleared-by-a-sync", [
         (MMU + "shadow_sync.c", "        shadow_set_unsync(work, page, false);\n        pages[count] = page;\n        count++;\n",
@@ -603,8 +657,7 @@ MUTANTS = [
         (MMU + "shadow_map.c", "    return (slot->flags & MEMSLOT_READONLY) != 0;\n", "    return slot == NULL;\n"),
     ], ["shadow-host"]),
     ("shadow-leaf-too-large", [
-        (MMU + "shadow_map.c", "    unsigned level = resolved->level < allowed ? resolved->level : allowed;\n",
-         "    unsigned level = resolved->level;\n\n    (void)allowed;\n"),
+        (MMU + "shadow_map.c", "    unsigned level = fault_leaf_level(map->vcpu->mmu, fault, resolved);\n", "    unsigned level = resolved->level;\n"),
     ], ["shadow-orders", "shadow-host"]),
     ("shadow-leaf-keeps-its-old-page", [
         (MMU + "shadow_map.c", "((seen ^ leaf) & ~addable) == 0 &&\n        shadow_frame(page, index).value == first.value) {", "shadow_frame(page, index).value == first.value) {"),
@@ -618,7 +671,7 @@ MUTANTS = [
         (MMU + "shadow_walk.c", "paging->keys ? leaf >> SHADOW_KEY_SHIFT & SHADOW_KEY_MASK : 0;", "0;"),
     ], ["shadow-roles"]),
     ("shadow-walk-ignores-the-host", [
-        (MMU + "shadow_walk.c", "if ((leaf & kinds[i].right) != 0 &&\n            allows", "if (allows"),
+        (MMU + "shadow_walk.c", "return (unsigned)leaf & linear_rights(", "return linear_rights("),
     ], ["shadow-tables", "shadow-host"]),
     ("shadow-walk-sets-no-accessed-flag", [
         (MMU + "shadow_walk.c", "        if ((leaf & EPT_ACCESSED) == 0 && !entry_replace(entry, &leaf, leaf | EPT_ACCESSED)) {\n            continue;\n        }\n", ""),
@@ -638,4 +691,83 @@ MUTANTS = [
     ("shadow-not-zapped-with-all", [
         (MMU + "arch.c", "    shadow_zap_all(locked, &retired);\n", ""),
     ], ["shadow-host"]),
+
+    # ---- slots: harvesting rings ----
+    ("ring-marked-before-its-reset", [
+        (SLOTS + "rings.c", "        return 0;\n    }\n    reset = rings->reset", "        return 0;\n    }\n    mark(rings, count);\n    reset = rings->reset"),
+    ], ["rings"]),
+    ("ring-overflow-not-noticed", [
+        (SLOTS + "rings.c", "count == rings->entry_count || ", ""),
+    ], ["rings"]),
+    ("ring-failed-reset-not-noticed", [
+        (SLOTS + "rings.c", " || reset != (int)count", ""),
+    ], ["rings"]),
+    ("ring-front-not-looked-for", [
+        (SLOTS + "rings.c", "    place(rings, ring);\n", "    (void)place;\n"),
+    ], ["rings"]),
+    ("ring-harvested-by-others-not-known", [
+        (SLOTS + "rings.c", "harvest(rings, ring) != 0 || ring->was_harvested;\n        ring->was", "harvest(rings, ring) != 0;\n        ring->was"),
+    ], ["rings"]),
+    ("ring-not-drained-as-its-vcpu-goes", [
+        (SLOTS + "rings.c", "            harvest(rings, ring);\n", ""),
+    ], ["ring"]),
+    ("ring-entries-beyond-the-slot-marked", [
+        (SLOTS + "rings.c", "} else if (slot != NULL && page < slot->page_count) {", "} else if (slot != NULL) {"),
+    ], ["rings"]),
+    ("ring-slot-not-forgotten", [
+        (SLOTS + "rings.c", "        rings->slots[space][number].page_count = 0;\n", "        (void)space;\n"),
+    ], ["rings"]),
+    ("ring-loss-not-told", [
+        (SLOTS + "rings.c", "    if (is_news) {", "    if (is_news && false) {"),
+    ], ["rings"]),
+    ("ring-loss-told-each-time", [
+        (SLOTS + "rings.c", " && !rings->is_told;", ";"),
+    ], ["rings"]),
+
+    # ---- soft: requests ----
+    ("request-while-an-answer-is-finished-lost", [
+        (SOFT + "run.c", "being finished: the guest is not left for it. */\n        if (rc == RUN_ON) {", "being finished: the guest is not left for it. */\n        if (false) {"),
+    ], ["resample"]),
+
+    # ---- coalesced ranges: telling, planning, undoing ----
+    ("coalesced-del-not-told", [
+        (VIEW + "diff.c", """        if (result == 0) {
+            result = append_coalesced(list, allocator, GM_CHANGE_COALESCED_DEL, old.now,
+                                      stays ? new.now->coalesced : NULL);
+        }
+""", ""),
+    ], ["edits"]),
+    ("coalesced-del-told-of-those-that-stay", [
+        (VIEW + "diff.c", "stays ? new.now->coalesced : NULL", "NULL"),
+    ], ["edits"]),
+    ("coalesced-add-told-of-new-sections-only", [
+        (VIEW + "diff.c", "stays ? old.now->coalesced : NULL", "stays ? new.now->coalesced : NULL"),
+    ], ["edits"]),
+    ("coalesced-not-cut-to-its-section", [
+        (VIEW + "diff.c", "        span = span_meet(span, shown);\n        if (!span_is_empty(span) &&", "        if (!span_is_empty(span_meet(span, shown)) &&"),
+    ], ["edits"]),
+    ("coalesced-change-leaves-the-view", [
+        (SPACE + "update.c", " || old->coalesced != fresh->coalesced", ""),
+    ], ["edits"]),
+    ("coalesced-del-told-late", [
+        (SPACE + "tell.c", " ||\n           kind == GM_CHANGE_COALESCED_DEL;", ";"),
+    ], ["edits"]),
+    ("coalesced-edit-not-undone", [
+        (REGION + "edit.c", "        coalesced_list_put(edit->region->coalesced);\n        edit->region->coalesced = edit->from.coalesced;\n", "        coalesced_list_put(edit->from.coalesced);\n"),
+    ], ["edits"]),
+    ("coalesced-whole-of-this-size-only", [
+        (REGION + "edit.c", "return is_whole || span_holds(", "(void)is_whole;\n    return span_holds("),
+    ], ["edits"]),
+    ("coalesced-ranges-overlap", [
+        (REGION + "coalesced.c", "    if (overlaps(old, item)) {", "    if (overlaps(old, item) && coalesced_list_has(old, item)) {"),
+    ], ["edits"]),
+    ("coalesced-removed-and-added-again", [
+        (SLOTS + "io.c", "            adds[kept_adds] = adds[add];\n            kept_adds++;\n        }\n", "            adds[kept_adds] = adds[add];\n            kept_adds++;\n        } else {\n            plan->steps[kept_dels++] = plan->steps[del];\n            adds[kept_adds++] = adds[add];\n        }\n"),
+    ], ["edits"]),
+    ("coalesced-of-another-region-left-alone", [
+        (SLOTS + "io.c", "        {(uintptr_t)a->region, (uintptr_t)b->region},\n        {a->offset, b->offset},\n", ""),
+    ], ["edits"]),
+    ("coalesced-not-taken-back", [
+        (SLOTS + "io.c", "    return call(ops, opaque, step, !step->adds);", "    return step->kind == IO_COALESCED ? 0 : call(ops, opaque, step, !step->adds);"),
+    ], ["edits"]),
 ]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Take one thing out of the software KVM at a time, and see that a test fails.
+"""Take one thing out of the library at a time, and see that a test fails.
 
     tests/mutants/run.py SOURCE [--build FOLDER] [--only NAME]... [--fast]
 
@@ -19,7 +19,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from mutants import MUTANTS, TESTS  # noqa: E402
 
-COPIED = ["include", "src", "tests", "tool", "docs", "scripts", "bench", "examples", "meson.build", "meson_options.txt"]
+COPIED = ["include", "src", "tests", "tool", "docs", "scripts", "bench", "examples", "fuzz", "meson.build", "meson_options.txt"]
 TEST_TIMEOUT_S = 40
 UNCHANGED_TIMEOUT_S = 300  # a busy machine is no fault of the tree's
 # Threads may be kind to a mutant once; a survivor is tried again.

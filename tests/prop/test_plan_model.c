@@ -605,6 +605,7 @@ static void take_back_edit(struct world *world)
 
 static void one_edit(struct world *world)
 {
+    const struct plan_memory memory = {&mem_default_allocator, &mem_default_allocator};
     struct plan_input input = {&world->set, &world->changes, &world->limits};
     struct item items[PAGES];
     struct plan plan;
@@ -631,7 +632,7 @@ static void one_edit(struct world *world)
         created += items[i].is_create;
     }
 
-    rc = plan_init(&plan, &input, &mem_default_allocator, &diag);
+    rc = plan_init(&plan, &input, &memory, &diag);
     if (needed > world->set.max_slots) {
         assert_int_equal(rc, -ENOSPC);
         assert_int_equal(diag.code, -ENOSPC);
@@ -653,7 +654,7 @@ static void one_edit(struct world *world)
         }
     }
     carry_out(world, &plan);
-    plan_fini(&plan, &mem_default_allocator);
+    plan_fini(&plan, &memory);
     check_outcome(world);
     assert_true(world->set.count <= world->set.max_slots);
 }

@@ -41,10 +41,8 @@ static const struct gm_listener_ops quiet = {.size = sizeof(quiet)};
 static void place_begin(struct place *place)
 {
     struct gm_map_options options = {.size = sizeof(options), .allocator = &place->allocator};
-    struct gm_region_options memory = {.size_of_options = sizeof(memory),
-                                       .kind = GM_REGION_RAM,
-                                       .name = "memory",
-                                       .size = 16 * PAGE};
+    struct gm_region_options memory = {
+        .size = sizeof(memory), .kind = GM_REGION_RAM, .name = "memory", .size_bytes = 16 * PAGE};
 
     memset(place, 0, sizeof(*place));
     place->allocator = faults_allocator(&place->faults);
@@ -109,10 +107,10 @@ static int call_ram_new(struct place *place)
 
 static int call_region_new(struct place *place)
 {
-    struct gm_region_options options = {.size_of_options = sizeof(options),
+    struct gm_region_options options = {.size = sizeof(options),
                                         .kind = GM_REGION_RAM,
                                         .name = "another",
-                                        .size = PAGE,
+                                        .size_bytes = PAGE,
                                         .ram = place->ram};
 
     return gm_region_new(place->map, &options, &place->made, NULL);
@@ -120,6 +118,25 @@ static int call_region_new(struct place *place)
 
 static void back_region_new(struct place *place)
 {
+    gm_region_put(place->made);
+}
+
+static int call_region_new_child(struct place *place)
+{
+    struct gm_region_options options = {.size = sizeof(options),
+                                        .kind = GM_REGION_RAM,
+                                        .name = "another",
+                                        .size_bytes = PAGE,
+                                        .addr = 64 * PAGE,
+                                        .disabled = true, /* so no view changes */
+                                        .ram = place->ram};
+
+    return gm_region_new_child(place->root, &options, &place->made, NULL);
+}
+
+static void back_region_new_child(struct place *place)
+{
+    assert_int_equal(gm_region_del(place->root, place->made, NULL), 0);
     gm_region_put(place->made);
 }
 
@@ -231,6 +248,7 @@ static int call_recording(struct place *place)
         return result;
     }
     result = record_all(place, &depth);
+    assert_int_equal(gm_txn_diag(place->txn)->code, result);
     for (; depth > 0; depth--) {
         gm_txn_abort(place->txn);
     }
@@ -275,6 +293,7 @@ static const struct call calls[] = {
     {"gm_map_new", NULL, call_map_new, back_map_new},
     {"gm_ram_new_anon", NULL, call_ram_new, NULL},
     {"gm_region_new", NULL, call_region_new, back_region_new},
+    {"gm_region_new_child", NULL, call_region_new_child, back_region_new_child},
     {"gm_space_new", NULL, call_space_new, back_space_new},
     {"gm_space_free", before_space_free, call_space_free, NULL},
     {"gm_listener_register", NULL, call_listener_register, back_listener_register},

@@ -107,7 +107,7 @@ static struct gm_region *new_region(struct machine *machine, struct gm_region_op
 {
     struct gm_region *region;
 
-    options.size_of_options = sizeof(options);
+    options.size = sizeof(options);
     assert_int_equal(gm_region_new(machine->map, &options, &region, NULL), 0);
     return region;
 }
@@ -116,7 +116,7 @@ static void add_device(struct machine *machine, unsigned i)
 {
     machine->bars[i] = new_region(machine, (struct gm_region_options){.kind = GM_REGION_MMIO,
                                                                       .name = "bar",
-                                                                      .size = BAR_BYTES,
+                                                                      .size_bytes = BAR_BYTES,
                                                                       .addr = i * BAR_STRIDE,
                                                                       .io = &io});
     assert_int_equal(gm_region_add(machine->hole, machine->bars[i], NULL), 0);
@@ -124,11 +124,11 @@ static void add_device(struct machine *machine, unsigned i)
         machine->masters[i] =
             new_region(machine, (struct gm_region_options){.kind = GM_REGION_CONTAINER,
                                                            .name = "bus master container",
-                                                           .size = GM_SIZE_2_64});
+                                                           .size_bytes = GM_SIZE_2_64});
         machine->aliases[i] =
             new_region(machine, (struct gm_region_options){.kind = GM_REGION_ALIAS,
                                                            .name = "bus master",
-                                                           .size = GM_SIZE_2_64,
+                                                           .size_bytes = GM_SIZE_2_64,
                                                            .target = machine->root});
         assert_int_equal(gm_region_add(machine->masters[i], machine->aliases[i], NULL), 0);
         assert_int_equal(
@@ -154,18 +154,18 @@ static void begin(struct machine *machine, unsigned count, bool has_masters)
     assert_int_equal(gm_ram_new_unbacked(0xc0000000, NULL, &machine->ram, NULL), 0);
     machine->root = new_region(machine, (struct gm_region_options){.kind = GM_REGION_CONTAINER,
                                                                    .name = "system",
-                                                                   .size = GM_SIZE_2_64});
+                                                                   .size_bytes = GM_SIZE_2_64});
     machine->memory = new_region(machine, (struct gm_region_options){.kind = GM_REGION_RAM,
                                                                      .name = "ram",
-                                                                     .size = 0xc0000000,
+                                                                     .size_bytes = 0xc0000000,
                                                                      .ram = machine->ram});
     machine->hole = new_region(machine, (struct gm_region_options){.kind = GM_REGION_CONTAINER,
                                                                    .name = "pci",
-                                                                   .size = HOLE_BYTES,
+                                                                   .size_bytes = HOLE_BYTES,
                                                                    .addr = HOLE_START});
     machine->window = new_region(machine, (struct gm_region_options){.kind = GM_REGION_MMIO,
                                                                      .name = "window",
-                                                                     .size = 0x20000,
+                                                                     .size_bytes = 0x20000,
                                                                      .addr = 0xa0000,
                                                                      .priority = 1,
                                                                      .io = &io});

@@ -132,6 +132,7 @@ static void begin(struct bench *bench, uint64_t seed)
         bench->recorders[i] = recorder_new(&bench->twin, i, &bench->allocator);
     }
     twin_grow(&bench->twin);
+    twin_coalesce(&bench->twin);
 }
 
 static void end(struct bench *bench)
@@ -238,10 +239,10 @@ static void fail_each(struct bench *bench, void (*arm)(struct bench *bench, unsi
             bench->failures++;
             require_same_marks(&bench->twin, &marks);
             require_regions(bench);
-            if (nth % 32 == 1) { /* a backend may keep its first buffer for logs */
+            if (nth % 32 == 1) { /* a backend may keep its first buffer for logs, and a slot */
                 int64_t left = settled_live(bench) - live;
 
-                REQUIRE(left >= 0 && left <= 2, "%lld allocations are left", (long long)left);
+                REQUIRE(left >= 0 && left <= 4, "%lld allocations are left", (long long)left);
             }
         }
     } while (result != 0); /* an audit, which comes last, can do without memory */

@@ -46,7 +46,7 @@ static struct gm_region *add_window(struct guest *guest, uint64_t page, uint64_t
     return add_region(&guest->machine, page * PAGE,
                       (struct gm_region_options){
                           .kind = kind,
-                          .size = pages * PAGE,
+                          .size_bytes = pages * PAGE,
                           .priority = 1,
                           .disabled = true,
                           .ram = kind == GM_REGION_ROM ? guest->ram : NULL,

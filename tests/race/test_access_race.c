@@ -103,9 +103,9 @@ static struct gm_region *device_new(struct world *world)
     static const struct gm_io_ops ops = {.size = sizeof(ops), .read = device_read};
     struct device *device = calloc(1, sizeof(*device));
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_MMIO,
-        .size = 0x100,
+        .size_bytes = 0x100,
         .addr = DEVICE_GPA,
         .io = &ops,
         .opaque = device,
@@ -260,9 +260,9 @@ static struct gm_region *add_ram(struct world *world, struct gm_region *parent, 
                                  struct gm_ram *ram, uint64_t ram_offset)
 {
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_RAM,
-        .size = PAGE,
+        .size_bytes = PAGE,
         .addr = addr,
         .ram = ram,
         .ram_offset = ram_offset,
@@ -289,9 +289,9 @@ static struct gm_ram *patterned(uint64_t pattern)
 
 static void world_begin(struct world *world)
 {
-    struct gm_region_options cover = {.size_of_options = sizeof(cover),
+    struct gm_region_options cover = {.size = sizeof(cover),
                                       .kind = GM_REGION_CONTAINER,
-                                      .size = 2 * PAGE,
+                                      .size_bytes = 2 * PAGE,
                                       .addr = WINDOW_GPA,
                                       .priority = 1};
 

@@ -84,10 +84,10 @@ static const struct gm_io_ops device_ops = {.size = sizeof(device_ops),
 static struct gm_region *new_device(uint64_t mark, uint64_t addr)
 {
     uint64_t *device = malloc(sizeof(*device));
-    struct gm_region_options options = {.size_of_options = sizeof(options),
+    struct gm_region_options options = {.size = sizeof(options),
                                         .kind = GM_REGION_MMIO,
                                         .name = "device",
-                                        .size = DEVICE_BYTES,
+                                        .size_bytes = DEVICE_BYTES,
                                         .addr = addr,
                                         .io = &device_ops,
                                         .opaque = device,
@@ -293,10 +293,10 @@ static void open_arena(struct rnd *rnd)
     REQUIRE(gm_map_new(NULL, &arena.map, NULL) == 0, "a map");
     REQUIRE(gm_region_new_container(arena.map, "root", GM_SIZE_2_64, &arena.root) == 0, "a root");
     for (i = 0; i < EDITORS; i++) {
-        struct gm_region_options options = {.size_of_options = sizeof(options),
+        struct gm_region_options options = {.size = sizeof(options),
                                             .kind = GM_REGION_CONTAINER,
                                             .name = "shelf",
-                                            .size = EDITOR_BYTES,
+                                            .size_bytes = EDITOR_BYTES,
                                             .addr = i * EDITOR_BYTES};
 
         arena.editors[i].rnd.state = rnd_next(rnd);

@@ -143,10 +143,10 @@ static const struct gm_io_ops device_ops = {
 static struct gm_region *new_device(enum source kind, uint32_t id, uint32_t addr, uint32_t size)
 {
     struct device *device = calloc(1, sizeof(*device));
-    struct gm_region_options options = {.size_of_options = sizeof(options),
+    struct gm_region_options options = {.size = sizeof(options),
                                         .kind = GM_REGION_MMIO,
                                         .name = kind == BAR ? "bar" : "device",
-                                        .size = size,
+                                        .size_bytes = size,
                                         .addr = addr,
                                         .priority = kind == BAR ? 1 : 2,
                                         .io = &device_ops,

@@ -391,7 +391,6 @@ static void give_way_at_times(const char *name)
 
 static void run_shadow_race(enum gm_soft_log log)
 {
-    /* Of 30,000 rounds about one run in twelve ends in a trap whose cause is not known yet: issue 4's closing note. */
     uint64_t rounds = rnd_setting("GM_ROUNDS", 3000);
 
     open_host(log);

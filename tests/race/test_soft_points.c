@@ -276,16 +276,17 @@ static void fault_installing_keeps_takers_waiting(void **state)
 
 static long prefault_result;
 
-/* On the thread that changes slots. A kick ends the waiting for the change, which waits for us. */
+/* On the thread that changes slots, hence not by the ioctl, whose lock comes before those of a change. A kick ends the
+ * waiting for the change, which waits for us. */
 static void prefault_when_flushed(const char *point)
 {
-    struct kvm_pre_fault_memory range = {.gpa = PLACE, .size = PAGE};
+    uint64_t gpa = PLACE;
+    uint64_t size_bytes = PAGE;
 
     if (strcmp(point, "slots-flushed") == 0) {
         puppet_watch_others(NULL);
         gm_mmu_kick(puppet.mmu);
-        prefault_result =
-            gm_soft_vcpu_ioctl(puppet.vcpu, KVM_PRE_FAULT_MEMORY, (unsigned long)&range);
+        prefault_result = mmu_prefault(&puppet.vcpu->mmu, &gpa, &size_bytes);
     }
 }
 

@@ -9,6 +9,7 @@
  * | commit:S.ID:B>A      | slot_commit with these flags before and after, - for no slot         |
  * | wrapped, drain, tlb  | generation_wrapped, log_drain, tlb_flush                             |
  * | protect:S.ID:P:MASK  | log_protect of a first page and a hexadecimal mask                   |
+ * | words:S.ID:P:W,W     | log_protect_words of a first page and hexadecimal words              |
  * | unmap:S.ID:F+N       | unmap of frames, hexadecimal                                         |
  * | attributes:S:F+N     | attributes_changed                                                   |
  * | cN:S.ID rN:S.ID fN:S.ID | follower N: created, removing, flags_changed                      |
@@ -51,10 +52,10 @@ struct arch {
     void *last_private;
     /* Called by slot_flush: a test's look at the invalid step. */
     void (*on_flush)(struct arch *arch, const struct memslot *slot);
-    /* Called by log_drain, unmap and log_protect. */
+    bool is_in_harvest; /* between log_begin and log_end */
+    /* Called by log_drain and unmap. */
     void (*on_drain)(struct arch *arch);
     void (*on_unmap)(struct arch *arch);
-    void (*on_protect)(struct arch *arch, const struct memslot *slot);
 };
 
 __attribute__((format(printf, 2, 3))) static inline void arch_say(struct arch *arch,
@@ -172,18 +173,47 @@ static inline void arch_log_drain(void *opaque)
     }
 }
 
+static inline void arch_log_begin(void *opaque)
+{
+    struct arch *arch = opaque;
+
+    GM_ASSERT(lock_is_mine(&arch->core.slots_lock) && !arch->is_in_harvest);
+    arch->is_in_harvest = true;
+}
+
+static inline void arch_log_end(void *opaque)
+{
+    struct arch *arch = opaque;
+
+    GM_ASSERT(arch->is_in_harvest);
+    arch->is_in_harvest = false;
+}
+
 static inline void arch_log_protect(void *opaque, const struct memslot *slot, uint64_t first_page,
                                     uint64_t mask)
 {
     struct arch *arch = opaque;
 
-    GM_ASSERT(lock_is_mine(&arch->core.slots_lock) && mask != 0);
+    GM_ASSERT(lock_is_mine(&arch->core.slots_lock) && arch->is_in_harvest && mask != 0);
     GM_ASSERT(first_page + (63 - (unsigned)__builtin_clzll(mask)) < slot->page_count);
     arch_say(arch, "protect:%u.%u:%" PRIu64 ":%" PRIx64 " ", slot->space, slot->id, first_page,
              mask);
-    if (arch->on_protect != NULL) {
-        arch->on_protect(arch, slot);
+}
+
+static inline void arch_log_protect_words(void *opaque, const struct memslot *slot,
+                                          uint64_t first_page, const uint64_t *words,
+                                          uint64_t word_count)
+{
+    struct arch *arch = opaque;
+
+    arch_check_held(arch); /* bits are taken without atomic operations */
+    GM_ASSERT(arch->is_in_harvest && word_count > 0);
+    GM_ASSERT(first_page + (word_count - 1) * 64 < slot->page_count);
+    arch_say(arch, "words:%u.%u:%" PRIu64, slot->space, slot->id, first_page);
+    for (uint64_t i = 0; i < word_count; i++) {
+        arch_say(arch, "%c%" PRIx64, i == 0 ? ':' : ',', words[i]);
     }
+    arch_say(arch, " ");
 }
 
 static inline void arch_tlb_flush(void *opaque)
@@ -228,7 +258,10 @@ static const struct kcore_arch_ops arch_ops = {
     .slot_commit = arch_slot_commit,
     .generation_wrapped = arch_generation_wrapped,
     .log_drain = arch_log_drain,
+    .log_begin = arch_log_begin,
+    .log_end = arch_log_end,
     .log_protect = arch_log_protect,
+    .log_protect_words = arch_log_protect_words,
     .tlb_flush = arch_tlb_flush,
     .unmap = arch_unmap,
     .attributes_changed = arch_attributes_changed,

@@ -67,8 +67,9 @@ static bool is_lost(const struct hypervisor *hypervisor, const struct gm_slot *s
 
 static const char *flag_text(uint32_t flags)
 {
-    static const char *const TEXTS[] = {"-", "l", "o", "lo"};
+    static const char *const TEXTS[] = {"-", "l", "o", "lo", "g"}; /* GUEST_MEMFD comes alone */
 
+    assert_true(flags < sizeof(TEXTS) / sizeof(TEXTS[0]));
     return TEXTS[flags];
 }
 
@@ -141,6 +142,7 @@ static int on_set_flags(void *opaque, const struct gm_slot *slot, uint32_t new_f
     }
     check_known(hypervisor, slot);
     assert_int_equal((slot->flags ^ new_flags) & ~GM_SLOT_LOG, 0);
+    assert_int_equal(slot->flags & GM_SLOT_GUEST_MEMFD, 0);
     assert_true((new_flags & GM_SLOT_LOG) != 0 || log_is_empty(hypervisor, slot->number));
     hypervisor->slots[slot->number].flags = new_flags;
     note(hypervisor, "flags %" PRIu32 " %s; ", slot->number, flag_text(new_flags));
@@ -224,6 +226,28 @@ static int on_eventfd_del(void *opaque, uint64_t address, uint32_t size_bytes, b
     return 0;
 }
 
+static int on_coalesced_add(void *opaque, uint64_t address, uint64_t last)
+{
+    struct hypervisor *hypervisor = opaque;
+
+    if (fails(hypervisor)) {
+        return -ENOSPC;
+    }
+    note(hypervisor, "coalesced+ %" PRIx64 "-%" PRIx64 "; ", address, last);
+    return 0;
+}
+
+static int on_coalesced_del(void *opaque, uint64_t address, uint64_t last)
+{
+    struct hypervisor *hypervisor = opaque;
+
+    if (fails(hypervisor)) {
+        return -EIO;
+    }
+    note(hypervisor, "coalesced- %" PRIx64 "-%" PRIx64 "; ", address, last);
+    return 0;
+}
+
 static const struct gm_backend_ops hypervisor_ops = {
     .size = sizeof(hypervisor_ops),
     .create = on_create,
@@ -234,6 +258,8 @@ static const struct gm_backend_ops hypervisor_ops = {
     .log_fetch = on_log_fetch,
     .eventfd_add = on_eventfd_add,
     .eventfd_del = on_eventfd_del,
+    .coalesced_add = on_coalesced_add,
+    .coalesced_del = on_coalesced_del,
 };
 
 #endif

@@ -24,6 +24,8 @@ struct irq_rig {
     struct irqchip *chip;
     uint64_t now_ns;
     atomic_uint woken[IRQCHIP_VCPUS];
+    uint32_t ended_gsi; /* the last, and how many there were */
+    unsigned ended;
 };
 
 static inline uint64_t rig_now(void *opaque)
@@ -40,18 +42,29 @@ static inline void rig_wake(void *opaque, unsigned vcpu)
     (void)irqchip_apic_base(rig->chip, vcpu);
 }
 
+static inline void rig_ended(void *opaque, uint32_t gsi)
+{
+    struct irq_rig *rig = opaque;
+
+    rig->ended++;
+    rig->ended_gsi = gsi;
+    (void)irqchip_apic_base(rig->chip, 0);
+}
+
 /* vCPUs 0 to @vcpus - 1; a PIT with a speaker. */
 static inline struct irq_rig *rig_open(unsigned vcpus)
 {
     static struct irq_rig rig;
-    const struct irqchip_options options = {.now_ns = rig_now, .wake = rig_wake, .opaque = &rig};
+    const struct irqchip_options options = {
+        .now_ns = rig_now, .wake = rig_wake, .ended = rig_ended, .opaque = &rig};
     const struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
     memset(&rig, 0, sizeof(rig));
     rig.now_ns = 1000 * MS;
     assert_int_equal(irqchip_new(&options, &rig.chip), 0);
     for (unsigned i = 0; i < vcpus; i++) {
-        assert_int_equal(irqchip_vcpu_add(rig.chip, i), 0);
+        assert_int_equal(
+            irqchip_vcpu_add(rig.chip, i, i == 0 ? IRQCHIP_BOOTSTRAP : IRQCHIP_APPLICATION), 0);
     }
     assert_int_equal(irqchip_ioctl_create_pit(rig.chip, &pit), 0);
     return &rig;

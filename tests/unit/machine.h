@@ -64,7 +64,7 @@ static inline struct gm_region *add_region(struct machine *machine, uint64_t gpa
 {
     struct gm_region *region;
 
-    options.size_of_options = sizeof(options);
+    options.size = sizeof(options);
     options.addr = gpa;
     assert_int_equal(gm_region_new(machine->map, &options, &region, NULL), 0);
     assert_int_equal(gm_region_add(machine->root, region, NULL), 0);
@@ -76,17 +76,19 @@ static inline struct gm_region *add_memory(struct machine *machine, enum gm_regi
                                            uint64_t gpa, uint64_t size_bytes, struct gm_ram *ram,
                                            uint64_t ram_offset)
 {
-    return add_region(machine, gpa,
-                      (struct gm_region_options){
-                          .kind = kind, .size = size_bytes, .ram = ram, .ram_offset = ram_offset});
+    return add_region(
+        machine, gpa,
+        (struct gm_region_options){
+            .kind = kind, .size_bytes = size_bytes, .ram = ram, .ram_offset = ram_offset});
 }
 
 static inline struct gm_region *add_mmio(struct machine *machine, uint64_t gpa, uint64_t size_bytes,
                                          const struct gm_io_ops *io, void *opaque)
 {
-    return add_region(machine, gpa,
-                      (struct gm_region_options){
-                          .kind = GM_REGION_MMIO, .size = size_bytes, .io = io, .opaque = opaque});
+    return add_region(
+        machine, gpa,
+        (struct gm_region_options){
+            .kind = GM_REGION_MMIO, .size_bytes = size_bytes, .io = io, .opaque = opaque});
 }
 
 /* Random numbers of a test program, from one seed. */

@@ -49,16 +49,17 @@ static inline struct gm_region *picture_region(struct gm_map *map, struct gm_reg
     struct gm_region *region;
     struct gm_ram *ram = NULL;
 
-    options.size_of_options = sizeof(options);
+    options.size = sizeof(options);
     if (options.kind == GM_REGION_MMIO || options.kind == GM_REGION_ROM_DEVICE) {
         options.io = &picture_io;
     }
     if (options.ram == NULL &&
         (options.kind == GM_REGION_RAM || options.kind == GM_REGION_ROM ||
          options.kind == GM_REGION_ROM_DEVICE || options.kind == GM_REGION_RAM_DEVICE)) {
-        assert_int_equal(gm_ram_new_unbacked(options.size < 4096 ? 4096 : (uint64_t)options.size,
-                                             NULL, &ram, NULL),
-                         0);
+        assert_int_equal(
+            gm_ram_new_unbacked(options.size_bytes < 4096 ? 4096 : (uint64_t)options.size_bytes,
+                                NULL, &ram, NULL),
+            0);
         options.ram = ram;
     }
     assert_int_equal(gm_region_new(map, &options, &region, NULL), 0);

@@ -183,4 +183,16 @@ static inline struct rig shadow_rig(void)
     return shadow_rig_of(&options);
 }
 
+/* A second vCPU of the rig's VM, with the same registers; its own to free. */
+static inline struct rig shadow_other(const struct rig *rig)
+{
+    struct rig other = *rig;
+    const struct gm_mmu_paging paging = long_mode();
+
+    assert_int_equal(gm_soft_vcpu_new(rig->soft, 1, &other.vcpu), 0);
+    other.mmu = gm_soft_vcpu_mmu(other.vcpu);
+    set_paging(&other, &paging);
+    return other;
+}
+
 #endif

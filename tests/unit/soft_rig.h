@@ -144,4 +144,19 @@ static inline uint64_t *rig_word(struct rig *rig, uint64_t offset)
     return (uint64_t *)(void *)(rig->memory + offset);
 }
 
+/* A tracker that remembers: each write has to be of a word. */
+struct told {
+    unsigned count;
+    uint64_t gpa;
+};
+
+static inline void rig_on_written(void *opaque, gm_gpa_t gpa, uint32_t size_bytes)
+{
+    struct told *told = opaque;
+
+    assert_int_equal(size_bytes, 8);
+    told->count++;
+    told->gpa = gpa;
+}
+
 #endif

@@ -72,7 +72,7 @@ static void access_rom_device_reads_memory_in_romd_mode_only(void **state)
     struct echo echo = {0};
     struct gm_region *region = add_region(&machine, 0,
                                           (struct gm_region_options){.kind = GM_REGION_ROM_DEVICE,
-                                                                     .size = PAGE,
+                                                                     .size_bytes = PAGE,
                                                                      .ram = ram,
                                                                      .io = &echo_ops,
                                                                      .opaque = &echo});
@@ -143,7 +143,7 @@ static void access_holes_and_reservations_are_decode_errors_that_read_zero(void 
     (void)state;
     add_memory(&machine, GM_REGION_RAM, 0, PAGE, ram, 0);
     add_region(&machine, PAGE,
-               (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size = 8});
+               (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size_bytes = 8});
     add_memory(&machine, GM_REGION_RAM, 2 * PAGE, PAGE, ram, PAGE);
     memset(memory, 0x5a, 2 * PAGE);
     memset(data, 0xff, sizeof(data));
@@ -457,10 +457,10 @@ static void model_lay(struct machine *machine, struct gm_ram *ram, struct echo *
         unsigned kind = (unsigned)random_below(4);
         enum gm_region_kind kinds[] = {GM_REGION_RESERVATION, GM_REGION_RAM, GM_REGION_ROM,
                                        GM_REGION_MMIO};
-        struct gm_region_options options = {.kind = kinds[kind], .size = size};
+        struct gm_region_options options = {.kind = kinds[kind], .size_bytes = size};
 
         size = size > 100 ? 100 : size;
-        options.size = size;
+        options.size_bytes = size;
         if (kind == 1 || kind == 2) {
             options.ram = ram;
             options.ram_offset = ram_offset;

@@ -1,4 +1,4 @@
-/* unit/test_cache.c - cached translations, and finding a guest address for a host address. */
+/* unit/test_cache.c - cached translations, readers' views, and finding a guest address for a host address. */
 #include "unit/machine.h"
 
 #include <errno.h>
@@ -130,7 +130,7 @@ static void cache_follows_what_is_committed(void **state)
     assert_int_equal(value, 0x22);
     assert_int_equal(gm_region_del(machine.root, region, NULL), 0);
     add_region(&machine, 0x180,
-               (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size = 1});
+               (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size_bytes = 1});
     assert_int_equal(gm_cache_load(&cache, 0x80, 1, GM_ORDER_LITTLE, &value), GM_ACCESS_DECODE);
     assert_int_equal(gm_cache_load(&cache, 0, 1, GM_ORDER_LITTLE, &value), 0);
     assert_int_equal(value, 0x11);
@@ -138,6 +138,140 @@ static void cache_follows_what_is_committed(void **state)
     machine_free(&machine);
     gm_ram_put(ram);
     gm_ram_put(other);
+}
+
+/* Is the next load, or store, done without a call? */
+static bool is_inline(const struct gm_cache *cache)
+{
+    return cache->load_offsets != 0 && cache->changes_seen == *cache->changes;
+}
+
+static void cache_inline_does_what_it_does_out_of_line(void **state)
+{
+    /* At each offset, in each size, order and kind of guest: values, outcomes, bytes, and what is dirty. */
+    static const enum gm_order orders[] = {GM_ORDER_LITTLE, GM_ORDER_BIG, GM_ORDER_GUEST};
+    const uint64_t number = 0x8899aabbccddeeff;
+    uint8_t before[PAGE];
+
+    (void)state;
+    for (size_t i = 0; i < PAGE; i++) {
+        before[i] = (uint8_t)(i * 7);
+    }
+    for (unsigned variant = 0; variant < 6; variant++) {
+        struct gm_map_options options = {.size = sizeof(options), .guest_big_endian = variant > 2};
+        enum gm_order order = orders[variant % 3];
+        struct machine machine = machine_new_with(&options);
+        struct gm_ram *ram = new_ram(PAGE);
+        uint8_t *memory = gm_ram_hva(ram);
+        struct gm_cache cache;
+        struct gm_cache slow;
+
+        add_memory(&machine, GM_REGION_RAM, 0, PAGE, ram, 0);
+        cache = cache_of(&machine, 0x101, 21, true);
+        slow = cache_of(&machine, 0x101, 21, true);
+        assert_int_equal(gm_cache_store(&cache, 0, 1, order, 0), 0);
+        assert_int_equal(gm_ram_dirty_begin(ram, 0), 0);
+        for (unsigned size = 1; size <= 8; size *= 2) {
+            for (uint64_t offset = 0; offset < 23; offset++) {
+                uint64_t fast_value = 1;
+                uint64_t value = 2;
+                uint8_t stored[PAGE];
+                enum gm_access fast;
+                bool was_dirty;
+
+                memcpy(memory, before, PAGE);
+                assert_true(is_inline(&cache));
+                fast = gm_cache_load(&cache, offset, size, order, &fast_value);
+                assert_int_equal(fast, gm_cache_load_slow(&slow, offset, size, order, &value));
+                assert_int_equal(fast, offset + size <= 21 ? GM_ACCESS_OK : GM_ACCESS_DECODE);
+                assert_int_equal(fast_value, value);
+                (void)is_dirty(ram, 0);
+                fast = gm_cache_store(&cache, offset, size, order, number);
+                was_dirty = is_dirty(ram, 0);
+                memcpy(stored, memory, PAGE);
+                memcpy(memory, before, PAGE);
+                assert_int_equal(fast, gm_cache_store_slow(&slow, offset, size, order, number));
+                assert_memory_equal(stored, memory, PAGE);
+                assert_int_equal(was_dirty, is_dirty(ram, 0));
+                assert_int_equal(was_dirty, fast == GM_ACCESS_OK);
+            }
+        }
+        /* By hand, in the same steps. */
+        assert_true(gm_cache_enter(&cache, 8, 4, cache.store_offsets));
+        gm_host_store(cache.memory + 8, 7, 4);
+        gm_cache_mark(&cache, 8, 4);
+        gm_cache_leave(cache.inside);
+        assert_int_equal(memory[0x109], 7);
+        assert_true(is_dirty(ram, 0));
+        gm_cache_fini(&cache);
+        gm_cache_fini(&slow);
+        machine_free(&machine);
+        gm_ram_put(ram);
+    }
+}
+
+static void cache_is_used_out_of_line_once_after_a_commit(void **state)
+{
+    /* Whatever the commit was about; and always, if it is short, of no RAM, or may not be written. */
+    struct machine machine = machine_new();
+    struct gm_ram *ram = new_ram(PAGE);
+    struct gm_cache cache;
+    struct gm_cache reader;
+    struct gm_cache shorter;
+    uint64_t value;
+
+    (void)state;
+    add_memory(&machine, GM_REGION_RAM, 0, PAGE, ram, 0);
+    cache = cache_of(&machine, 0, 8, true);
+    reader = cache_of(&machine, 0, 8, false);
+    shorter = cache_of(&machine, 0, 7, true);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_false(is_inline(&cache));
+        assert_int_equal(gm_cache_load(&cache, 0, 8, GM_ORDER_LITTLE, &value), 0);
+        assert_true(is_inline(&cache));
+        assert_int_equal(gm_cache_load(&reader, 0, 8, GM_ORDER_LITTLE, &value), 0);
+        assert_true(is_inline(&reader));
+        assert_int_equal(reader.store_offsets, 0);
+        assert_int_equal(gm_cache_load(&shorter, 5, 2, GM_ORDER_LITTLE, &value), 0);
+        assert_false(is_inline(&shorter));
+        add_region(&machine, 0x10000 * (i + 1),
+                   (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size_bytes = 1});
+    }
+    add_region(&machine, 4,
+               (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size_bytes = 1});
+    assert_int_equal(gm_cache_load(&cache, 0, 8, GM_ORDER_LITTLE, &value), GM_ACCESS_DECODE);
+    assert_int_equal(gm_cache_load(&cache, 0, 8, GM_ORDER_LITTLE, &value), GM_ACCESS_DECODE);
+    assert_false(is_inline(&cache));
+    gm_cache_fini(&cache);
+    gm_cache_fini(&reader);
+    gm_cache_fini(&shorter);
+    machine_free(&machine);
+    gm_ram_put(ram);
+}
+
+static void cache_slots_are_each_readers_own(void **state)
+{
+    /* More than fit in one piece of memory; and when they were given back once. */
+    enum { CACHES = 100 };
+    static struct gm_cache caches[CACHES];
+    struct machine machine = machine_new();
+    struct gm_ram *ram = new_ram(PAGE);
+
+    (void)state;
+    add_memory(&machine, GM_REGION_RAM, 0, PAGE, ram, 0);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < CACHES; i++) {
+            caches[i] = cache_of(&machine, 8 * i, 8, true);
+            for (unsigned j = 0; j < i; j++) {
+                assert_ptr_not_equal(caches[i].inside, caches[j].inside);
+            }
+        }
+        for (unsigned i = 0; i < CACHES; i++) {
+            gm_cache_fini(&caches[i]);
+        }
+    }
+    machine_free(&machine);
+    gm_ram_put(ram);
 }
 
 static enum gm_access count_read(void *opaque, uint64_t offset, unsigned size_bytes,
@@ -183,7 +317,7 @@ static void cache_keeps_its_view_until_it_is_used_again_or_ended(void **state)
     bool released = false;
     struct gm_region *region = add_region(&machine, 0,
                                           (struct gm_region_options){.kind = GM_REGION_RAM,
-                                                                     .size = PAGE,
+                                                                     .size_bytes = PAGE,
                                                                      .ram = ram,
                                                                      .opaque = &released,
                                                                      .release = released_by});
@@ -235,6 +369,44 @@ static void cache_over_two_ranges_of_one_block_is_one_piece(void **state)
     gm_ram_put(other);
 }
 
+/* ---- readers ---- */
+
+static void reader_has_the_newest_view_and_keeps_one_alive(void **state)
+{
+    /* The same view as gm_view_get() gives, before and after commits; what only its last view shows lives until it is asked again. */
+    struct machine machine = machine_new();
+    bool released = false;
+    struct gm_region *region = add_region(&machine, 0x1000,
+                                          (struct gm_region_options){.kind = GM_REGION_RESERVATION,
+                                                                     .size_bytes = PAGE,
+                                                                     .opaque = &released,
+                                                                     .release = released_by});
+    struct gm_section section;
+    struct gm_reader reader;
+    struct gm_view *view;
+
+    (void)state;
+    gm_reader_init(&reader, machine.space);
+    for (unsigned i = 0; i < 4; i++) {
+        view = gm_view_get(machine.space);
+        assert_ptr_equal(gm_reader_view(&reader), view);
+        assert_ptr_equal(gm_reader_view(&reader), view);
+        assert_ptr_equal(gm_reader_view_slow(&reader), view);
+        assert_int_equal(gm_view_find(gm_reader_view(&reader), 0x1000, &section), i % 2 == 0);
+        gm_view_put(view);
+        assert_int_equal(gm_region_set_enabled(region, i % 2 == 1, NULL), 0);
+    }
+    assert_true(gm_view_find(gm_reader_view(&reader), 0x1000, &section));
+    assert_int_equal(gm_region_del(machine.root, region, NULL), 0);
+    gm_map_quiesce(machine.map);
+    assert_false(released);
+    assert_false(gm_view_find(gm_reader_view(&reader), 0x1000, &section));
+    gm_map_quiesce(machine.map);
+    assert_true(released);
+    gm_reader_fini(&reader);
+    machine_free(&machine);
+}
+
 /* ---- host address to guest address ---- */
 
 static void hva_of_ram_is_found_and_of_nothing_is_not(void **state)
@@ -275,7 +447,7 @@ static void hva_of_rom_device_is_found_in_romd_mode_only(void **state)
     struct gm_region *region =
         add_region(&machine, 0,
                    (struct gm_region_options){
-                       .kind = GM_REGION_ROM_DEVICE, .size = PAGE, .ram = ram, .io = &ops});
+                       .kind = GM_REGION_ROM_DEVICE, .size_bytes = PAGE, .ram = ram, .io = &ops});
     struct gm_section section;
     struct gm_txn *txn;
     gm_gpa_t gpa;
@@ -396,9 +568,13 @@ int main(void)
         cmocka_unit_test(cache_of_ram_loads_stores_reads_and_writes_it),
         cmocka_unit_test(cache_offsets_past_its_size_are_decode_errors),
         cmocka_unit_test(cache_follows_what_is_committed),
+        cmocka_unit_test(cache_inline_does_what_it_does_out_of_line),
+        cmocka_unit_test(cache_is_used_out_of_line_once_after_a_commit),
+        cmocka_unit_test(cache_slots_are_each_readers_own),
         cmocka_unit_test(cache_of_a_device_makes_ordinary_accesses),
         cmocka_unit_test(cache_keeps_its_view_until_it_is_used_again_or_ended),
         cmocka_unit_test(cache_over_two_ranges_of_one_block_is_one_piece),
+        cmocka_unit_test(reader_has_the_newest_view_and_keeps_one_alive),
         cmocka_unit_test(hva_of_ram_is_found_and_of_nothing_is_not),
         cmocka_unit_test(hva_of_rom_device_is_found_in_romd_mode_only),
         cmocka_unit_test(hva_of_overlapping_pieces_is_found_as_by_a_scan),

@@ -50,9 +50,10 @@ static void mover_act(struct mover *mover)
         assert_int_equal(gm_region_del(mover->machine->root, mover->region, NULL), 0);
         break;
     case MOVER_COVERS_ITSELF_WITH_RAM:
-        add_region(mover->machine, 0x4000,
-                   (struct gm_region_options){
-                       .kind = GM_REGION_RAM, .size = 0x100, .priority = 1, .ram = mover->ram});
+        add_region(
+            mover->machine, 0x4000,
+            (struct gm_region_options){
+                .kind = GM_REGION_RAM, .size_bytes = 0x100, .priority = 1, .ram = mover->ram});
         break;
     case MOVER_FREES_ITS_SPACE:
         assert_int_equal(gm_space_free(mover->space, NULL), 0);
@@ -86,7 +87,7 @@ static void mover_begin(struct mover *mover, struct machine *machine, enum mover
     *machine = machine_new();
     mover->region = add_region(machine, 0x4000,
                                (struct gm_region_options){.kind = GM_REGION_MMIO,
-                                                          .size = 0x100,
+                                                          .size_bytes = 0x100,
                                                           .io = &mover_ops,
                                                           .opaque = mover,
                                                           .release = mover_release});

@@ -14,10 +14,10 @@ static void region_tells_what_it_was_made_with(void **state)
     struct machine machine = machine_new();
     int mine;
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_CONTAINER,
         .name = "bus",
-        .size = GM_SIZE_2_64,
+        .size_bytes = GM_SIZE_2_64,
         .addr = 0x1234,
         .priority = -7,
         .disabled = true,

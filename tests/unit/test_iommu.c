@@ -16,14 +16,12 @@ struct iommu {
     unsigned asked;
 };
 
-static void iommu_translate(void *opaque, uint64_t offset, bool is_write, struct gm_attrs attrs,
+static void iommu_translate(void *opaque, const struct gm_iommu_request *request,
                             struct gm_iommu_entry *entry)
 {
     struct iommu *iommu = opaque;
-    uint64_t page = offset / (iommu->page_mask + 1) % 8;
+    uint64_t page = request->offset / (iommu->page_mask + 1) % 8;
 
-    (void)is_write;
-    (void)attrs;
     iommu->asked++;
     entry->space = iommu->pages[page] != 0 ? iommu->target : NULL;
     entry->translated = iommu->pages[page] * (iommu->page_mask + 1);
@@ -39,7 +37,7 @@ static void add_iommu(struct machine *machine, uint64_t gpa, struct iommu *iommu
 {
     add_region(machine, gpa,
                (struct gm_region_options){.kind = GM_REGION_IOMMU,
-                                          .size = 8 * (iommu->page_mask + 1),
+                                          .size_bytes = 8 * (iommu->page_mask + 1),
                                           .iommu = &iommu_ops,
                                           .opaque = iommu});
 }
@@ -173,7 +171,7 @@ static void iommu_chain_is_followed_to_a_device(void **state)
     add_iommu(&machine, 8 * PAGE, &inner);
     add_region(&machine, 0x300,
                (struct gm_region_options){.kind = GM_REGION_MMIO,
-                                          .size = 0x100,
+                                          .size_bytes = 0x100,
                                           .priority = 1,
                                           .io = &echo_ops,
                                           .opaque = &echo});

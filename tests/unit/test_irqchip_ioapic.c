@@ -89,6 +89,32 @@ static void ioapic_level_comes_again_until_it_is_low(void **state)
     rig_close(rig);
 }
 
+static void ioapic_level_that_resamples_falls_at_its_end(void **state)
+{
+    /* It interrupts once, and is reported; held by the other wire as well, it comes again. */
+    struct irq_rig *rig = open_apics(1);
+
+    (void)state;
+    ioapic_entry(rig, 21, 0x51 | LEVEL);
+    assert_int_equal(irqchip_resample_line(rig->chip, 21, true), 1);
+    assert_int_equal(take(rig, 0), 0x51);
+    assert_int_equal(rig->ended, 0);
+    mmio_out(rig, 0, APIC + 0xb0, 0);
+    assert_int_equal(rig->ended, 1);
+    assert_int_equal(rig->ended_gsi, 21);
+    assert_false(pending(rig, 0));
+    assert_int_equal(irqchip_resample_line(rig->chip, 21, true), 1);
+    line(rig, 21, true);
+    assert_int_equal(take(rig, 0), 0x51);
+    mmio_out(rig, 0, APIC + 0xb0, 0);
+    assert_int_equal(rig->ended, 2);
+    assert_int_equal(take(rig, 0), 0x51);
+    line(rig, 21, false);
+    mmio_out(rig, 0, APIC + 0xb0, 0);
+    assert_false(pending(rig, 0));
+    rig_close(rig);
+}
+
 static void ioapic_entry_by_edge_has_no_remote_irr(void **state)
 {
     /* To edge and back is how Linux clears a stuck one. */
@@ -275,8 +301,8 @@ static void ioctls_without_chips_have_kvms_errors(void **state)
     assert_int_equal(irqchip_ioctl_set_lapic(rig->chip, IRQCHIP_VCPUS, &lapic), -EINVAL);
     assert_int_equal(irqchip_ioctl_msi(NULL, &msi), -EINVAL);
     assert_int_equal(irqchip_ioctl_routing(NULL, &routing, NULL), -EINVAL);
-    assert_int_equal(irqchip_vcpu_add(rig->chip, 0), -EEXIST);
-    assert_int_equal(irqchip_vcpu_add(rig->chip, IRQCHIP_VCPUS), -EINVAL);
+    assert_int_equal(irqchip_vcpu_add(rig->chip, 0, IRQCHIP_BOOTSTRAP), -EEXIST);
+    assert_int_equal(irqchip_vcpu_add(rig->chip, IRQCHIP_VCPUS, IRQCHIP_APPLICATION), -EINVAL);
     rig_close(rig);
 }
 
@@ -314,6 +340,7 @@ int main(void)
         cmocka_unit_test(ioapic_registers_are_what_they_say),
         cmocka_unit_test(ioapic_edge_is_sent_once),
         cmocka_unit_test(ioapic_level_comes_again_until_it_is_low),
+        cmocka_unit_test(ioapic_level_that_resamples_falls_at_its_end),
         cmocka_unit_test(ioapic_entry_by_edge_has_no_remote_irr),
         cmocka_unit_test(ioapic_sends_to_whom_the_entry_says),
         cmocka_unit_test(routes_lead_to_both_chips),

@@ -1,5 +1,5 @@
 /*
- * unit/test_kcore_log.c - the dirty bitmap: marks, get, clear, put back, manual protection, and which
+ * unit/test_kcore_log.c - the dirty bitmap: marks, get, clear, loans, manual protection, and which
  * pages mmu is asked to protect again.
  */
 #include "unit/arch.h"
@@ -40,7 +40,7 @@ static void expect_log(struct arch *arch, uint64_t a, uint64_t b, uint64_t c, ui
 
 static void log_get_takes_and_protects_what_is_dirty(void **state)
 {
-    /* Only words with bits are protected, then one flush; a second get finds nothing. */
+    /* All at once, then one flush; of a log that is clean nothing is protected. */
     struct arch *arch = open_logged();
 
     (void)state;
@@ -51,7 +51,7 @@ static void log_get_takes_and_protects_what_is_dirty(void **state)
     mark(arch, 63);
     mark(arch, 199);
     expect_log(arch, 0x8000000000000001, 0, 0, 0x80);
-    assert_string_equal(arch_said(arch), "protect:0.1:0:8000000000000001 protect:0.1:192:80 tlb");
+    assert_string_equal(arch_said(arch), "words:0.1:0:8000000000000001,0,0,80 tlb");
     expect_log(arch, 0, 0, 0, 0);
     assert_string_equal(arch_said(arch), "");
     arch_close(arch);
@@ -114,11 +114,12 @@ static void log_get_with_manual_protection_leaves_all_as_it_is(void **state)
     expect_log(arch, 0x9249249249249249, 0x4924924924924924, 0x2492492492492492, 0x49);
     assert_string_equal(arch_said(arch), "");
     assert_int_equal(kcore_log_clear(&arch->core, 1, 0, 128, first), 0);
-    /* Of bits 1 and 2 none was dirty in the first word: nothing to protect there. */
+    /* Of bits 1 and 2 none was dirty in the first word: nothing to protect there. As the rest of the block stays
+     * dirty, the others are protected alone. */
     assert_string_equal(arch_said(arch), "protect:0.1:64:4924924924924924 tlb");
     expect_log(arch, 0x9249249249249249, 0, 0x2492492492492492, 0x49);
     assert_int_equal(kcore_log_clear(&arch->core, 1, 128, 72, tail), 0);
-    assert_string_equal(arch_said(arch), "protect:0.1:128:2492492492492492 protect:0.1:192:49 tlb");
+    assert_string_equal(arch_said(arch), "words:0.1:128:ffffffffffffffff,ffffffffffffffff tlb");
     expect_log(arch, 0x9249249249249249, 0, 0, 0);
     assert_int_equal(kcore_log_clear(&arch->core, 1, 128, 72, tail), 0);
     assert_string_equal(arch_said(arch), "");
@@ -146,38 +147,126 @@ static void log_clear_takes_whole_words_and_the_tail_only(void **state)
     arch_close(arch);
 }
 
-static void log_put_back_makes_pages_dirty_again(void **state)
+static void log_loan_that_is_not_read_is_dirty_again(void **state)
 {
-    /* Beside what was marked meanwhile; never a bit past the end; nothing for a slot that has gone. */
+    /* Beside what was marked meanwhile, which a reader in between finds alone. Then no harvest has lost anything. */
     struct arch *arch = open_logged();
-    const uint64_t words[5] = {0x5, 0, 0, ALL, ALL};
+    struct dirtylog_loan loan;
+    struct dirtylog_loan empty;
 
     (void)state;
     mark(arch, 1);
-    kcore_log_put_back(&arch->core, 1, words, 5);
-    expect_log(arch, 0x7, 0, 0, 0xff);
-    kcore_log_put_back(&arch->core, 1, words, 1);
-    expect_log(arch, 0x5, 0, 0, 0);
-    kcore_log_put_back(&arch->core, 2, words, 5);
-    kcore_log_put_back(&arch->core, 40000, words, 5);
-    kcore_log_put_back(&arch->core, 0x30001, words, 5);
+    mark(arch, 199);
+    assert_int_equal(kcore_log_lend(&arch->core, 1, &loan), 0);
+    assert_int_equal(loan.word_count, 4);
+    assert_int_equal(loan.words[0], 2);
+    assert_int_equal(loan.words[3], 0x80);
+    assert_int_equal(kcore_log_lend(&arch->core, 1, &empty), 0);
+    assert_int_equal(empty.words[0], 0);
+    kcore_log_return(&arch->core, &empty, false);
+    mark(arch, 2);
+    expect_log(arch, 4, 0, 0, 0);
+    mark(arch, 3);
+    assert_int_equal(loan.words[0], 2);
+    kcore_log_return(&arch->core, &loan, false);
+    expect_log(arch, 0xa, 0, 0, 0x80);
+    expect_log(arch, 0, 0, 0, 0);
     arch_close(arch);
 }
 
-static void log_put_back_with_manual_protection_is_nothing(void **state)
+static void log_loan_outlives_its_slot(void **state)
 {
-    /* Nothing was taken, so nothing comes back: not even what was cleared since. */
+    /* Read, and not read: another slot of that number knows nothing of it. */
     struct arch *arch = open_logged();
-    uint64_t words[4];
+    struct dirtylog_loan loans[2];
+
+    (void)state;
+    mark(arch, 1);
+    assert_int_equal(kcore_log_lend(&arch->core, 1, &loans[0]), 0);
+    mark(arch, 2);
+    assert_int_equal(kcore_log_lend(&arch->core, 1, &loans[1]), 0);
+    assert_int_equal(arch_set(arch, 1, LOG, 0x100 * PAGE, 0, HVA), 0);
+    assert_int_equal(arch_set(arch, 1, LOG, 0x100 * PAGE, 200 * PAGE, HVA), 0);
+    rcu_domain_drain(arch->core.deferred);
+    assert_int_equal(loans[0].words[0], 2);
+    assert_int_equal(loans[1].words[0], 4);
+    kcore_log_return(&arch->core, &loans[0], false);
+    kcore_log_return(&arch->core, &loans[1], true);
+    expect_log(arch, 0, 0, 0, 0);
+    arch_close(arch);
+}
+
+static void log_loan_with_manual_protection_shows_what_is_marked(void **state)
+{
+    /* Nothing is taken, so nothing comes back: not even what was cleared since. */
+    struct arch *arch = open_logged();
+    struct dirtylog_loan loan;
+    struct dirtylog_loan taken;
     const uint64_t one[1] = {1};
 
     (void)state;
     assert_int_equal(kcore_set_manual_protect(&arch->core, 1), 0);
     mark(arch, 0);
-    assert_int_equal(kcore_log_get(&arch->core, 1, words, 4), 0);
+    assert_int_equal(kcore_log_lend(&arch->core, 1, &loan), 0);
     assert_int_equal(kcore_log_clear(&arch->core, 1, 0, 64, one), 0);
-    kcore_log_put_back(&arch->core, 1, words, 4);
-    expect_log(arch, 0, 0, 0, 0);
+    assert_int_equal(loan.words[0], 0);
+    mark(arch, 5);
+    assert_int_equal(loan.words[0], 0x20);
+    /* A harvest that takes all leaves these words where they are. */
+    assert_int_equal(kcore_set_manual_protect(&arch->core, 0), 0);
+    assert_int_equal(kcore_log_lend(&arch->core, 1, &taken), 0);
+    assert_int_equal(taken.words[0], 0x20);
+    assert_int_equal(loan.words[0], 0);
+    mark(arch, 6);
+    assert_int_equal(loan.words[0], 0x40);
+    kcore_log_return(&arch->core, &taken, true);
+    kcore_log_return(&arch->core, &loan, false);
+    expect_log(arch, 0x40, 0, 0, 0);
+    arch_close(arch);
+}
+
+static void log_without_memory_for_other_words_stays(void **state)
+{
+    /* The first harvest that takes needs some; nothing is lost when there is none. */
+    struct arch *arch = open_logged();
+    uint64_t words[4];
+
+    (void)state;
+    mark(arch, 7);
+    faults_arm(&arch->faults, 1);
+    assert_int_equal(kcore_log_get(&arch->core, 1, words, 4), -ENOMEM);
+    assert_true(faults_disarm(&arch->faults));
+    assert_string_equal(arch_said(arch), "");
+    expect_log(arch, 0x80, 0, 0, 0);
+    arch_close(arch);
+}
+
+static void log_clear_protects_whole_blocks_together(void **state)
+{
+    /* Blocks of 512 pages, of which nothing stays dirty, and clean ones between them; a block that stays dirty in
+     * part goes by pages. */
+    struct arch *arch = arch_open();
+    uint64_t words[40];
+
+    (void)state;
+    assert_int_equal(arch_set(arch, 1, LOG, 0x100 * PAGE, 40 * 64 * PAGE, HVA), 0);
+    assert_int_equal(kcore_set_manual_protect(&arch->core, 1), 0);
+    (void)arch_said(arch);
+    memset(words, 0, sizeof(words));
+    mark(arch, 64);      /* block 0 */
+    mark(arch, 16 * 64); /* block 2 */
+    mark(arch, 24 * 64); /* block 3: this one is cleared, */
+    mark(arch, 25 * 64); /* and this one is not */
+    mark(arch, 39 * 64); /* block 4 */
+    words[1] = words[16] = words[24] = words[39] = 3;
+    assert_int_equal(kcore_log_clear(&arch->core, 1, 0, 40 * 64, words), 0);
+    assert_string_equal(arch_said(arch),
+                        "words:0.1:0:0,3,0,0,0,0,0,0,0,0,0,0,0,0,0,0,3,0,0,0,0,0,0,0 "
+                        "protect:0.1:1536:1 words:0.1:2048:0,0,0,0,0,0,0,3 tlb");
+    assert_int_equal(kcore_log_get(&arch->core, 1, words, 40), 0);
+    for (unsigned i = 0; i < 40; i++) {
+        assert_int_equal(words[i], i == 25 ? 1 : 0);
+    }
     arch_close(arch);
 }
 
@@ -263,9 +352,9 @@ static void log_buffers_are_drained_before_they_are_asked_for(void **state)
     (void)arch_said(&arch);
     arch.on_drain = drain_page_70;
     expect_log(&arch, 0, 0x40, 0, 0);
-    assert_string_equal(arch_said(&arch), "drain protect:0.1:64:40 tlb");
+    assert_string_equal(arch_said(&arch), "drain words:0.1:0:0,40,0,0 tlb");
     assert_int_equal(kcore_log_clear(&arch.core, 1, 0, 128, words), 0);
-    assert_string_equal(arch_said(&arch), "drain protect:0.1:64:40 tlb");
+    assert_string_equal(arch_said(&arch), "drain words:0.1:0:0,ffffffffffffffff tlb");
     assert_int_equal(arch_set(&arch, 1, LOG, 0x1000 * PAGE, 200 * PAGE, HVA), 0);
     assert_string_equal(arch_said(&arch), "prepare:0.1 drain flush:0.1 commit:0.1:1>1 tlb");
     expect_log(&arch, 0, 0x40, 0, 0);
@@ -273,27 +362,6 @@ static void log_buffers_are_drained_before_they_are_asked_for(void **state)
     assert_int_equal(arch_set(&arch, 2, LOG, 0, PAGE, HVA), 0); /* nothing was logged there */
     assert_string_equal(arch_said(&arch), "prepare:0.2 commit:0.2:->1 tlb");
     arch_close(&arch);
-}
-
-/* A write that comes between taking and protecting marks its page again. */
-static void mark_page_3(struct arch *arch, const struct memslot *slot)
-{
-    arch->on_protect = NULL;
-    assert_true(kcore_mark_dirty(&arch->core, NULL, slot, (struct gfn){slot->base.value + 3}));
-}
-
-static void log_write_between_take_and_protect_is_not_lost(void **state)
-{
-    /* It is not in this harvest, and so in the next one. */
-    struct arch *arch = open_logged();
-
-    (void)state;
-    mark(arch, 3);
-    arch->on_protect = mark_page_3;
-    expect_log(arch, 8, 0, 0, 0);
-    expect_log(arch, 8, 0, 0, 0);
-    expect_log(arch, 0, 0, 0, 0);
-    arch_close(arch);
 }
 
 int main(void)
@@ -304,13 +372,15 @@ int main(void)
         cmocka_unit_test(log_mark_of_a_slot_without_log_is_nothing),
         cmocka_unit_test(log_get_with_manual_protection_leaves_all_as_it_is),
         cmocka_unit_test(log_clear_takes_whole_words_and_the_tail_only),
-        cmocka_unit_test(log_put_back_makes_pages_dirty_again),
-        cmocka_unit_test(log_put_back_with_manual_protection_is_nothing),
+        cmocka_unit_test(log_loan_that_is_not_read_is_dirty_again),
+        cmocka_unit_test(log_loan_outlives_its_slot),
+        cmocka_unit_test(log_loan_with_manual_protection_shows_what_is_marked),
+        cmocka_unit_test(log_without_memory_for_other_words_stays),
+        cmocka_unit_test(log_clear_protects_whole_blocks_together),
         cmocka_unit_test(log_manual_protect_takes_0_1_and_3),
         cmocka_unit_test(log_initially_all_set_begins_with_ones),
         cmocka_unit_test(log_sizes_at_words_ends_have_the_right_tails),
         cmocka_unit_test(log_buffers_are_drained_before_they_are_asked_for),
-        cmocka_unit_test(log_write_between_take_and_protect_is_not_lost),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

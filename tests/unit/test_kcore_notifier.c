@@ -27,9 +27,9 @@ static bool must_retry(struct arch *arch, struct fault fault)
                           fault.size_bytes);
 }
 
-static void start(struct arch *arch, uint64_t hva, uint64_t size_bytes)
+static bool start(struct arch *arch, uint64_t hva, uint64_t size_bytes)
 {
-    notifier_start(&arch->core, (struct hva){hva}, size_bytes);
+    return notifier_start(&arch->core, (struct hva){hva}, size_bytes);
 }
 
 static void end(struct arch *arch, uint64_t hva, uint64_t size_bytes)
@@ -58,9 +58,9 @@ static void notifier_start_unmaps_in_both_spaces_and_flushes_once(void **state)
     start(arch, HVA + MIB - 1, 1);
     assert_string_equal(arch_said(arch), "unmap:0.1:ff+1 unmap:1.2:47f+1 tlb");
     arch->is_mapped = false;
-    start(arch, HVA, MIB);
+    assert_true(start(arch, HVA, MIB));
     assert_string_equal(arch_said(arch), "unmap:0.1:0+100 unmap:1.2:400+80");
-    start(arch, HVA + 8 * MIB, MIB);
+    assert_false(start(arch, HVA + 8 * MIB, MIB));
     start(arch, HVA, 0);
     assert_string_equal(arch_said(arch), "");
     start(arch, 0, UINT64_MAX);

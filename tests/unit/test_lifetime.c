@@ -136,9 +136,9 @@ static struct gm_region *new_released(struct machine *machine, void (*release)(v
                                       void *opaque)
 {
     struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_CONTAINER,
-        .size = PAGE,
+        .size_bytes = PAGE,
         .opaque = opaque,
         .release = release,
     };

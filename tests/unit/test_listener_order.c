@@ -133,6 +133,30 @@ static void on_eventfd_add(void *opaque, const struct gm_section *section,
     write_down(opaque, text);
 }
 
+static void write_coalesced(struct scribe *scribe, const char *what,
+                            const struct gm_coalesced *coalesced)
+{
+    char text[80];
+
+    snprintf(text, sizeof(text), "%s%llx-%llx", what, (unsigned long long)coalesced->gpa,
+             (unsigned long long)coalesced->last);
+    write_down(scribe, text);
+}
+
+static void on_coalesced_del(void *opaque, const struct gm_section *section,
+                             const struct gm_coalesced *coalesced)
+{
+    (void)section;
+    write_coalesced(opaque, "c-", coalesced);
+}
+
+static void on_coalesced_add(void *opaque, const struct gm_section *section,
+                             const struct gm_coalesced *coalesced)
+{
+    (void)section;
+    write_coalesced(opaque, "c+", coalesced);
+}
+
 static int on_apply(void *opaque, struct gm_diag *diag)
 {
     struct scribe *scribe = opaque;
@@ -188,6 +212,8 @@ static const struct gm_listener_ops full = {
     .log_stop = on_log_stop,
     .eventfd_del = on_eventfd_del,
     .eventfd_add = on_eventfd_add,
+    .coalesced_del = on_coalesced_del,
+    .coalesced_add = on_coalesced_add,
     .apply = on_apply,
     .undo = on_undo,
     .settle = on_settle,
@@ -206,6 +232,8 @@ static const struct gm_listener_ops changes_only = {
     .log_stop = on_log_stop,
     .eventfd_del = on_eventfd_del,
     .eventfd_add = on_eventfd_add,
+    .coalesced_del = on_coalesced_del,
+    .coalesced_add = on_coalesced_add,
     .log_global_start = on_global_start,
     .log_global_stop = on_global_stop,
 };
@@ -220,11 +248,13 @@ static int board_begin(void **state)
     assert_int_equal(gm_region_new_container(board->map, "root", GM_SIZE_2_64, &board->root), 0);
     board->ram = picture_child(
         board->map, board->root,
-        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size = 0x3000});
-    board->bar = picture_child(
-        board->map, board->root,
-        (struct gm_region_options){
-            .kind = GM_REGION_MMIO, .name = "bar", .size = 0x1000, .addr = 0x1000, .priority = 1});
+        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size_bytes = 0x3000});
+    board->bar = picture_child(board->map, board->root,
+                               (struct gm_region_options){.kind = GM_REGION_MMIO,
+                                                          .name = "bar",
+                                                          .size_bytes = 0x1000,
+                                                          .addr = 0x1000,
+                                                          .priority = 1});
     assert_int_equal(gm_space_new(board->map, "space", board->root, &board->space, NULL), 0);
     assert_int_equal(gm_space_new(board->map, "empty", NULL, &board->empty, NULL), 0);
     *state = board;
@@ -409,6 +439,112 @@ static void eventfd_goes_before_its_range_and_comes_after_it(void **state)
     close(eventfd.fd);
 }
 
+static void coalesced_range_goes_before_its_range_and_comes_after_it(void **state)
+{
+    /* Before its region's eventfds when it comes, behind them when it goes; highest first when it goes. */
+    struct board *board = *state;
+    struct scribe low = {board, 'l', 0, 0, 0, NULL};
+    struct scribe high = {board, 'h', 0, 0, 0, NULL};
+    struct gm_eventfd eventfd = {.offset = 8, .size_bytes = 2, .fd = eventfd_fd()};
+    struct gm_txn *txn;
+
+    assert_int_equal(gm_region_set_enabled(board->ram, false, NULL), 0);
+    enter(&low, board->space, 1, &changes_only);
+    enter(&high, board->space, 2, &changes_only);
+    board->journal[0] = '\0';
+    txn = begin(board);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->bar, 0x100, 0x80), 0);
+    assert_int_equal(gm_txn_add_eventfd(txn, board->bar, &eventfd), 0);
+    commit(txn);
+    require_told(board, "l=1000 h=1000 lc+1100-117f hc+1100-117f le+1008 he+1008");
+    txn = begin(board);
+    assert_int_equal(gm_txn_set_addr(txn, board->bar, 0x5000), 0);
+    commit(txn);
+    require_told(board, "he-1008 le-1008 hc-1100-117f lc-1100-117f h-1000 l-1000 "
+                        "l+5000 h+5000 lc+5100-517f hc+5100-517f le+5008 he+5008");
+    txn = begin(board);
+    assert_int_equal(gm_txn_del_coalesced(txn, board->bar, 0x100, 0x80), 0);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->bar, 0, GM_COALESCED_WHOLE), 0);
+    commit(txn);
+    require_told(board, "hc-5100-517f lc-5100-517f l=5000 h=5000 lc+5000-5fff hc+5000-5fff");
+    leave(&high);
+    require_told(board, "he-5008 hc-5000-5fff h-5000");
+    leave(&low);
+    close(eventfd.fd);
+}
+
+static void coalesced_range_is_clipped_to_what_shows(void **state)
+{
+    /* What lies over it cuts it in two; a part without any of it has none; what is hidden is not told. */
+    struct board *board = *state;
+    struct scribe a = {board, 'a', 0, 0, 0, NULL};
+    struct gm_region *over;
+    struct gm_txn *txn;
+
+    over = picture_child(board->map, board->root,
+                         (struct gm_region_options){.kind = GM_REGION_MMIO,
+                                                    .name = "over",
+                                                    .size_bytes = 0x10,
+                                                    .addr = 0x1800,
+                                                    .priority = 2});
+    assert_int_equal(gm_region_set_enabled(board->ram, false, NULL), 0);
+    enter(&a, board->space, 0, &changes_only);
+    board->journal[0] = '\0';
+    txn = begin(board);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->bar, 0x700, 0x200), 0);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->bar, 0x100, 1), 0);
+    commit(txn);
+    require_told(board, "a=1000 ac+1700-17ff ac+1100-1100 a=1800 a=1810 ac+1810-18ff");
+    assert_int_equal(gm_region_set_enabled(over, false, NULL), 0);
+    require_told(board, "ac-1700-17ff ac-1100-1100 a-1000 a-1800 ac-1810-18ff a-1810 "
+                        "a+1000 ac+1700-18ff ac+1100-1100");
+    leave(&a);
+}
+
+static void coalesced_ranges_that_cannot_be_are_refused(void **state)
+{
+    /* When it is recorded: no callbacks, no size. At the commit: outside, overlapping, not there; nothing is told. */
+    struct board *board = *state;
+    struct scribe a = {board, 'a', 0, 0, 0, NULL};
+    static const struct {
+        uint64_t offset;
+        gm_size_t size;
+        bool deletes;
+        int expected;
+    } cases[] = {
+        {0xfff, 2, false, -EINVAL},
+        {0x1000, 1, false, -EINVAL},
+        {UINT64_MAX, 2, false, -EINVAL},
+        {1, GM_COALESCED_WHOLE, false, -EINVAL},
+        {0x10f, 1, false, -EEXIST},
+        {0, 0x1000, false, -EEXIST},
+        {0, GM_COALESCED_WHOLE, false, -EEXIST},
+        {0x100, 0xf, true, -ENOENT},
+        {0x110, 0x10, true, -ENOENT},
+    };
+    struct gm_txn *txn = begin(board);
+
+    assert_int_equal(gm_txn_add_coalesced(txn, board->ram, 0, 1), -EINVAL);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->root, 0, 1), -EINVAL);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->bar, 0, 0), -EINVAL);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->bar, 0, GM_SIZE_2_64 + 1), -EINVAL);
+    assert_int_equal(gm_txn_add_coalesced(txn, board->bar, 0x100, 0x10), 0);
+    commit(txn);
+    enter(&a, board->space, 0, &changes_only);
+    board->journal[0] = '\0';
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        txn = begin(board);
+        assert_int_equal(
+            cases[i].deletes
+                ? gm_txn_del_coalesced(txn, board->bar, cases[i].offset, cases[i].size)
+                : gm_txn_add_coalesced(txn, board->bar, cases[i].offset, cases[i].size),
+            0);
+        assert_int_equal(gm_txn_commit(txn, NULL), cases[i].expected);
+        require_told(board, "");
+    }
+    leave(&a);
+}
+
 static void global_logging_is_told_to_all(void **state)
 {
     /* With the first client and after the last one, also where nothing is shown. */
@@ -494,7 +630,7 @@ static void listener_of_a_space_that_did_not_change_hears_nothing(void **state)
     struct scribe o = {board, 'o', 0, 0, 0, NULL};
     struct gm_region *other = picture_region(
         board->map,
-        (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "other", .size = 0x1000});
+        (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "other", .size_bytes = 0x1000});
     struct gm_space *space;
 
     assert_int_equal(gm_space_new(board->map, "other", other, &space, NULL), 0);
@@ -574,6 +710,9 @@ int main(void)
         BOARD_TEST(priorities_decide_who_hears_first),
         BOARD_TEST(log_stop_descends_and_log_start_ascends),
         BOARD_TEST(eventfd_goes_before_its_range_and_comes_after_it),
+        BOARD_TEST(coalesced_range_goes_before_its_range_and_comes_after_it),
+        BOARD_TEST(coalesced_range_is_clipped_to_what_shows),
+        BOARD_TEST(coalesced_ranges_that_cannot_be_are_refused),
         BOARD_TEST(global_logging_is_told_to_all),
         BOARD_TEST(listener_that_cannot_prepare_aborts_those_before_it),
         BOARD_TEST(listener_that_cannot_apply_is_undone_with_those_before_it),

@@ -283,7 +283,7 @@ static void mapping_of_nothing_or_of_rom_for_writing_is_refused(void **state)
     (void)state;
     add_memory(&machine, GM_REGION_ROM, 0, PAGE, ram, 0);
     add_region(&machine, PAGE,
-               (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size = PAGE});
+               (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size_bytes = PAGE});
     add_mmio(&machine, 2 * PAGE, 0x100, &port_ops, &port);
     assert_refused(&machine, 0, true, -EFAULT);
     assert_refused(&machine, PAGE, false, -EFAULT);
@@ -343,14 +343,12 @@ struct iommu {
     uint64_t pages[8]; /* page there of each page here; UINT64_MAX: not mapped */
 };
 
-static void iommu_translate(void *opaque, uint64_t offset, bool is_write, struct gm_attrs attrs,
+static void iommu_translate(void *opaque, const struct gm_iommu_request *request,
                             struct gm_iommu_entry *entry)
 {
     struct iommu *iommu = opaque;
-    uint64_t page = iommu->pages[offset / PAGE % 8];
+    uint64_t page = iommu->pages[request->offset / PAGE % 8];
 
-    (void)is_write;
-    (void)attrs;
     entry->space = page != UINT64_MAX ? iommu->target : NULL;
     entry->translated = page * PAGE;
     entry->page_mask = PAGE - 1;
@@ -374,10 +372,11 @@ static void mapping_through_iommu_is_host_memory_while_pages_follow_each_other(v
     (void)state;
     add_memory(&machine, GM_REGION_RAM, 0, 8 * PAGE, ram, 0);
     add_mmio(&machine, 8 * PAGE, PAGE, &port_ops, &port);
-    add_region(
-        &machine, 0x100000,
-        (struct gm_region_options){
-            .kind = GM_REGION_IOMMU, .size = 8 * PAGE, .iommu = &iommu_ops, .opaque = &iommu});
+    add_region(&machine, 0x100000,
+               (struct gm_region_options){.kind = GM_REGION_IOMMU,
+                                          .size_bytes = 8 * PAGE,
+                                          .iommu = &iommu_ops,
+                                          .opaque = &iommu});
     assert_int_equal(gm_ram_dirty_begin(ram, 0), 0);
     mapping = map_of(&machine, 0x100000 + 0x10, 8 * PAGE - 0x10, true, 3 * PAGE - 0x10);
     assert_ptr_equal(mapping.data, memory + 4 * PAGE + 0x10);

@@ -49,6 +49,7 @@ static void failing_free(void *opaque, void *memory)
 struct bench {
     struct failing failing;
     struct gm_allocator allocator;
+    struct plan_memory memory;
     struct slot_set set;
     struct plan_limits limits;
     struct gm_diag diag;
@@ -60,6 +61,7 @@ static void bench_init(struct bench *bench, uint32_t max_slots)
     memset(bench, 0, sizeof(*bench));
     bench->failing.left = -1;
     bench->allocator = (struct gm_allocator){failing_alloc, failing_free, &bench->failing};
+    bench->memory = (struct plan_memory){&bench->allocator, &bench->allocator};
     bench->limits.page_bytes = 4096;
     assert_int_equal(slot_set_init(&bench->set, max_slots, &bench->allocator), 0);
 }
@@ -146,10 +148,10 @@ static int plan_text(struct bench *bench, const struct plan_section *gone, size_
     int rc;
 
     bench->text[0] = '\0';
-    rc = plan_init(&plan, &input, &bench->allocator, &bench->diag);
+    rc = plan_init(&plan, &input, &bench->memory, &bench->diag);
     if (rc == 0) {
         carry_out(bench, &plan);
-        plan_fini(&plan, &bench->allocator);
+        plan_fini(&plan, &bench->memory);
     }
     return rc;
 }
@@ -412,13 +414,13 @@ static void plan_other_region_of_the_same_memory_is_rebound(void **state)
     expect(&bench, NULL, 0, &before, 1, "create 0 0+4000 -; ");
     after.region = (struct gm_region *)(uintptr_t)7;
     after.region_offset = 0x9000;
-    assert_int_equal(plan_init(&plan, &input, &bench.allocator, NULL), 0);
+    assert_int_equal(plan_init(&plan, &input, &bench.memory, NULL), 0);
     assert_int_equal(plan.op_count, 0);
     assert_int_equal(plan.rebind_count, 1);
     assert_ptr_equal(plan.rebinds[0].slot, bench.set.first);
     assert_ptr_equal(plan.rebinds[0].region, after.region);
     assert_int_equal(plan.rebinds[0].region_offset, 0x9000);
-    plan_fini(&plan, &bench.allocator);
+    plan_fini(&plan, &bench.memory);
     bench_fini(&bench);
 }
 

@@ -38,7 +38,7 @@ static struct gm_region *new_region(struct gm_map *map, struct device *device,
     *device = (struct device){0};
     return picture_region(map, (struct gm_region_options){.kind = kind,
                                                           .name = "region",
-                                                          .size = 0x1000,
+                                                          .size_bytes = 0x1000,
                                                           .target = target,
                                                           .opaque = device,
                                                           .release = on_release});
@@ -298,7 +298,7 @@ static void region_put_from_inside_a_listener_is_released_after_it(void **state)
     dropper.seen = 5;
     device.edits = map;
     root = picture_region(
-        map, (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "root", .size = 1});
+        map, (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "root", .size_bytes = 1});
     assert_int_equal(gm_space_new(map, "space", root, &space, NULL), 0);
     assert_int_equal(gm_listener_register(map, space, 0, &ops, &dropper, &listener, NULL), 0);
     assert_int_equal(dropper.seen, 0);

@@ -39,7 +39,7 @@ static struct gm_region *put(struct board *board, struct gm_region *parent, cons
     return picture_child(
         board->map, parent,
         (struct gm_region_options){
-            .kind = kind, .name = name, .size = size, .addr = addr, .priority = priority});
+            .kind = kind, .name = name, .size_bytes = size, .addr = addr, .priority = priority});
 }
 
 static struct gm_region *put_alias(struct board *board, struct gm_region *parent, const char *name,
@@ -49,7 +49,7 @@ static struct gm_region *put_alias(struct board *board, struct gm_region *parent
     return picture_child(board->map, parent,
                          (struct gm_region_options){.kind = GM_REGION_ALIAS,
                                                     .name = name,
-                                                    .size = size,
+                                                    .size_bytes = size,
                                                     .addr = addr,
                                                     .target = target,
                                                     .target_offset = offset});
@@ -146,10 +146,10 @@ static void empty_and_disabled_regions_show_nothing(void **state)
 {
     /* Size 0 shows nothing though enabled; a disabled one hides its whole subtree. */
     struct board *board = *state;
-    struct gm_region *off =
-        picture_child(board->map, board->root,
-                      (struct gm_region_options){
-                          .kind = GM_REGION_MMIO, .name = "off", .size = 0x1000, .disabled = true});
+    struct gm_region *off = picture_child(
+        board->map, board->root,
+        (struct gm_region_options){
+            .kind = GM_REGION_MMIO, .name = "off", .size_bytes = 0x1000, .disabled = true});
 
     put(board, off, "in", GM_REGION_RAM, 0, 0x1000, 0);
     put(board, board->root, "none", GM_REGION_RAM, 0x2000, 0, 0);
@@ -177,11 +177,11 @@ static void memory_split_by_a_hole_is_two_aliases(void **state)
     /* The PC of memory.rst: RAM below and above the PCI hole, VGA over RAM. */
     struct board *board = *state;
     struct gm_region *ram = picture_region(
-        board->map,
-        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size = 0x180000000});
+        board->map, (struct gm_region_options){
+                        .kind = GM_REGION_RAM, .name = "ram", .size_bytes = 0x180000000});
     struct gm_region *pci = picture_region(
         board->map, (struct gm_region_options){
-                        .kind = GM_REGION_CONTAINER, .name = "pci", .size = 0x100000000});
+                        .kind = GM_REGION_CONTAINER, .name = "pci", .size_bytes = 0x100000000});
 
     put_alias(board, board->root, "lomem", ram, 0, 0, 0xe0000000);
     put_alias(board, board->root, "himem", ram, 0xe0000000, 0x100000000, 0xa0000000);
@@ -202,7 +202,7 @@ static void alias_shows_a_target_whose_parent_is_disabled(void **state)
     struct gm_region *box = picture_child(
         board->map, board->root,
         (struct gm_region_options){
-            .kind = GM_REGION_CONTAINER, .name = "box", .size = 0x10000, .disabled = true});
+            .kind = GM_REGION_CONTAINER, .name = "box", .size_bytes = 0x10000, .disabled = true});
     struct gm_region *ram = put(board, box, "ram", GM_REGION_RAM, 0x4000, 0x2000, 0);
 
     put_alias(board, board->root, "window", ram, 0x1000, 0x8000, 0x1000);
@@ -217,7 +217,7 @@ static void alias_past_the_end_of_its_target_shows_its_beginning(void **state)
     struct board *board = *state;
     struct gm_region *ram = picture_region(
         board->map,
-        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size = 0x2000});
+        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size_bytes = 0x2000});
 
     put_alias(board, board->root, "long", ram, 0x1800, 0x100, 0x5000);
     put_alias(board, board->root, "past", ram, 0x2000, 0x8000, 0x1000);
@@ -255,7 +255,7 @@ static void alias_cycle_that_does_not_shift_fails(void **state)
     struct gm_region *again =
         picture_region(board->map, (struct gm_region_options){.kind = GM_REGION_ALIAS,
                                                               .name = "again",
-                                                              .size = 0x1000,
+                                                              .size_bytes = 0x1000,
                                                               .addr = 0x800,
                                                               .target = box,
                                                               .target_offset = 0x800});
@@ -279,14 +279,14 @@ static void readonly_and_nonvolatile_go_down_through_aliases(void **state)
     struct gm_region *box = picture_child(board->map, board->root,
                                           (struct gm_region_options){.kind = GM_REGION_CONTAINER,
                                                                      .name = "box",
-                                                                     .size = 0x10000,
+                                                                     .size_bytes = 0x10000,
                                                                      .addr = 0x10000,
                                                                      .nonvolatile = true});
 
     picture_child(board->map, box,
                   (struct gm_region_options){.kind = GM_REGION_ALIAS,
                                              .name = "window",
-                                             .size = 0x1000,
+                                             .size_bytes = 0x1000,
                                              .readonly = true,
                                              .target = ram});
     put_alias(board, box, "other", ram, 0, 0x2000, 0x800);
@@ -317,7 +317,7 @@ static void neighbours_of_one_region_merge(void **state)
     struct board *board = *state;
     struct gm_region *ram = picture_region(
         board->map,
-        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size = 0x4000});
+        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size_bytes = 0x4000});
 
     put_alias(board, board->root, "a", ram, 0, 0, 0x1000);
     put_alias(board, board->root, "b", ram, 0x1000, 0x1000, 0x1000);
@@ -331,8 +331,9 @@ static void neighbours_of_an_unmergeable_region_do_not_merge(void **state)
     /* Two aliases side by side stay two; what one way down shows in one piece is never cut. */
     struct board *board = *state;
     struct gm_region *ram = picture_region(
-        board->map, (struct gm_region_options){
-                        .kind = GM_REGION_RAM, .name = "ram", .size = 0x4000, .unmergeable = true});
+        board->map,
+        (struct gm_region_options){
+            .kind = GM_REGION_RAM, .name = "ram", .size_bytes = 0x4000, .unmergeable = true});
     struct gm_region *bar;
 
     put_alias(board, board->root, "a", ram, 0, 0, 0x1000);
@@ -354,9 +355,10 @@ static void unmergeable_range_edited_on_both_sides_stays_whole(void **state)
     struct gm_region *right;
     struct gm_txn *txn;
 
-    picture_child(board->map, board->root,
-                  (struct gm_region_options){
-                      .kind = GM_REGION_MMIO, .name = "u", .size = 0x4000, .unmergeable = true});
+    picture_child(
+        board->map, board->root,
+        (struct gm_region_options){
+            .kind = GM_REGION_MMIO, .name = "u", .size_bytes = 0x4000, .unmergeable = true});
     left = put(board, board->root, "left", GM_REGION_MMIO, 0, 0x1000, 1);
     right = put(board, board->root, "right", GM_REGION_MMIO, 0x3000, 0x1000, 1);
     require_picture(board->space, "0-fff left+0, 1000-2fff u+1000 u, 3000-3fff right+0");
@@ -375,7 +377,7 @@ static void spaces_that_resolve_to_one_region_share_a_view(void **state)
     struct board *board = *state;
     struct gm_region *master = picture_region(
         board->map, (struct gm_region_options){
-                        .kind = GM_REGION_CONTAINER, .name = "master", .size = GM_SIZE_2_64});
+                        .kind = GM_REGION_CONTAINER, .name = "master", .size_bytes = GM_SIZE_2_64});
     struct gm_region *alias = put_alias(board, master, "alias", board->root, 0, 0, GM_SIZE_2_64);
     struct gm_space *device;
     struct gm_view *mine;
@@ -415,8 +417,8 @@ static void root_that_leads_back_to_itself_fails(void **state)
     /* A container whose only child is an alias of it: no view can be made. */
     struct board *board = *state;
     struct gm_region *ring = picture_region(
-        board->map,
-        (struct gm_region_options){.kind = GM_REGION_CONTAINER, .name = "ring", .size = 0x1000});
+        board->map, (struct gm_region_options){
+                        .kind = GM_REGION_CONTAINER, .name = "ring", .size_bytes = 0x1000});
     struct gm_space *space;
 
     put_alias(board, ring, "back", ring, 0, 0, 0x1000);
@@ -440,9 +442,9 @@ static void view_past_the_limit_of_ranges_fails(void **state)
     put(&board, board.root, "a", GM_REGION_MMIO, 0, 16, 0);
     put(&board, board.root, "b", GM_REGION_MMIO, 32, 16, 0);
     put(&board, board.root, "c", GM_REGION_MMIO, 64, 16, 0);
-    more = picture_region(
-        board.map,
-        (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "d", .size = 16, .addr = 96});
+    more = picture_region(board.map,
+                          (struct gm_region_options){
+                              .kind = GM_REGION_MMIO, .name = "d", .size_bytes = 16, .addr = 96});
     assert_int_equal(gm_region_add(board.root, more, NULL), -E2BIG);
     require_picture(board.space, "0-f a+0, 20-2f b+0, 40-4f c+0");
     gm_region_put(more);
@@ -460,11 +462,12 @@ static void tree_deeper_than_the_stack_allows_fails(void **state)
     for (i = 0; i < 2000; i++) {
         struct gm_region *outer = picture_region(
             board->map, (struct gm_region_options){
-                            .kind = GM_REGION_CONTAINER, .name = "deep", .size = 0x1000});
+                            .kind = GM_REGION_CONTAINER, .name = "deep", .size_bytes = 0x1000});
 
-        picture_child(board->map, outer,
-                      (struct gm_region_options){
-                          .kind = GM_REGION_MMIO, .name = "side", .size = 1, .addr = 0x10000});
+        picture_child(
+            board->map, outer,
+            (struct gm_region_options){
+                .kind = GM_REGION_MMIO, .name = "side", .size_bytes = 1, .addr = 0x10000});
         if (top != NULL) {
             assert_int_equal(gm_region_add(outer, top, NULL), 0);
             gm_region_put(top);
@@ -530,9 +533,10 @@ static void edit_of_what_six_thousand_aliases_show_is_seen_in_all(void **state)
     /* More places than a commit looks at one by one. */
     struct board *board = *state;
     struct gm_region *io = picture_region(
-        board->map, (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "io", .size = 0x10});
+        board->map,
+        (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "io", .size_bytes = 0x10});
     struct gm_region_options alias = {
-        .size_of_options = sizeof(alias), .kind = GM_REGION_ALIAS, .size = 0x10, .target = io};
+        .size = sizeof(alias), .kind = GM_REGION_ALIAS, .size_bytes = 0x10, .target = io};
     struct gm_view *view;
     struct gm_txn *txn;
     unsigned i;

@@ -286,20 +286,6 @@ static void shadow_accessed_pages_are_counted_once(void **state)
     rig_free(&rig);
 }
 
-struct told {
-    unsigned count;
-    uint64_t gpa;
-};
-
-static void on_written(void *opaque, gm_gpa_t gpa, uint32_t size_bytes)
-{
-    struct told *told = opaque;
-
-    assert_int_equal(size_bytes, 8);
-    told->count++;
-    told->gpa = gpa;
-}
-
 static void shadow_tracked_pages_are_told_of(void **state)
 {
     /* Of data, of a table that was unsync, of a table's flag: and never of what only shadows track. */
@@ -307,7 +293,7 @@ static void shadow_tracked_pages_are_told_of(void **state)
     struct told told = {0};
 
     (void)state;
-    gm_soft_set_tracker(rig.soft, on_written, &told);
+    gm_soft_set_tracker(rig.soft, rig_on_written, &told);
     store(&rig, 0x1000, 1);
     store(&rig, TABLES + PT + 64, 0);
     put(&rig, PD + 64, 0);
@@ -413,13 +399,10 @@ static void shadow_second_vcpu_sees_edits_after_its_own_flush(void **state)
 {
     /* One pages through a table that the other makes unsync; each has its own TLB and roots. */
     struct rig rig = shadow_rig();
-    struct rig other = rig;
+    struct rig other = shadow_other(&rig);
     const struct gm_mmu_paging paging = long_mode();
 
     (void)state;
-    assert_int_equal(gm_soft_vcpu_new(rig.soft, 1, &other.vcpu), 0);
-    other.mmu = gm_soft_vcpu_mmu(other.vcpu);
-    set_paging(&other, &paging);
     assert_int_equal(load(&rig, 0), WORD(0));
     assert_int_equal(load(&other, 0), WORD(0));
     assert_int_equal(shadow_stats(&rig).shadow_pages, 4);
@@ -445,13 +428,9 @@ static void shadow_write_right_of_another_vcpu_goes_where_a_table_comes(void **s
 {
     /* A page that one vCPU writes by its TLB becomes a table by the other's walk. */
     struct rig rig = shadow_rig();
-    struct rig other = rig;
-    const struct gm_mmu_paging paging = long_mode();
+    struct rig other = shadow_other(&rig);
 
     (void)state;
-    assert_int_equal(gm_soft_vcpu_new(rig.soft, 1, &other.vcpu), 0);
-    other.mmu = gm_soft_vcpu_mmu(other.vcpu);
-    set_paging(&other, &paging);
     store(&other, 0x5000, (DATA + 2 * PAGE) | P | W);
     put(&rig, PD + 16, (DATA + 5 * PAGE) | P | W);
     assert_int_equal(load(&rig, 2 * TABLES), WORD(2));

@@ -334,20 +334,6 @@ static void linear_tables_without_memory_are_lost(void **state)
     rig_free(&rig);
 }
 
-struct told {
-    unsigned count;
-    uint64_t gpa;
-};
-
-static void on_written(void *opaque, gm_gpa_t gpa, uint32_t size_bytes)
-{
-    struct told *told = opaque;
-
-    assert_int_equal(size_bytes, 8);
-    told->count++;
-    told->gpa = gpa;
-}
-
 static void linear_flags_in_a_tracked_table_are_told(void **state)
 {
     /* The processor's own write of a flag is a write. */
@@ -356,7 +342,7 @@ static void linear_flags_in_a_tracked_table_are_told(void **state)
     uint64_t value = 0;
 
     (void)state;
-    gm_soft_set_tracker(rig.soft, on_written, &told);
+    gm_soft_set_tracker(rig.soft, rig_on_written, &told);
     assert_int_equal(gm_soft_track(rig.soft, 0, PT), 0);
     assert_int_equal(load(&rig, 0x2000, GM_MMU_USER, &value), GM_MMU_OK);
     assert_int_equal(told.count, 1);
@@ -390,6 +376,37 @@ static void linear_pdptes_are_loaded_and_checked(void **state)
     paging.cr3 = 1 << 30;
     assert_int_equal(gm_mmu_enter(rig.mmu), GM_MMU_OK);
     assert_int_equal(gm_mmu_set_paging(rig.mmu, &paging), GM_MMU_TABLE_LOST);
+    rig_free(&rig);
+}
+
+static void linear_pdptes_can_be_given_and_got(void **state)
+{
+    /* They count instead of memory's, which has none, are checked as those, and only PAE has them. */
+    struct rig rig = rig_with_tables(NULL);
+    uint64_t given[4] = {PD | P};
+    struct gm_mmu_paging paging = {
+        .cr0 = CR0_PAGING, .cr3 = 0x6000, .cr4 = CR4_PAE, .pdptes = given};
+    struct gm_mmu_paging seen;
+    uint64_t got[4] = {1, 2, 3, 4};
+    uint64_t value = 0;
+
+    (void)state;
+    put(&rig, 0x6000, 0);
+    assert_false(gm_mmu_get_pdptes(rig.mmu, got));
+    assert_int_equal(got[3], 0);
+    set_paging(&rig, &paging);
+    given[0] = 0;
+    assert_int_equal(load(&rig, 0x2000, GM_MMU_USER, &value), GM_MMU_OK);
+    assert_int_equal(value, 0x3333333333333333u);
+    assert_true(gm_mmu_get_pdptes(rig.mmu, got));
+    assert_int_equal(got[0], PD | P);
+    gm_mmu_get_paging(rig.mmu, &seen);
+    assert_null(seen.pdptes);
+    given[0] = PD | P | W;
+    assert_int_equal(gm_mmu_enter(rig.mmu), GM_MMU_OK);
+    assert_int_equal(gm_mmu_set_paging(rig.mmu, &paging), GM_MMU_PROTECTION);
+    assert_true(gm_mmu_get_pdptes(rig.mmu, got));
+    assert_int_equal(got[0], PD | P);
     rig_free(&rig);
 }
 
@@ -524,6 +541,7 @@ int main(void)
         cmocka_unit_test(linear_tables_without_memory_are_lost),
         cmocka_unit_test(linear_flags_in_a_tracked_table_are_told),
         cmocka_unit_test(linear_pdptes_are_loaded_and_checked),
+        cmocka_unit_test(linear_pdptes_can_be_given_and_got),
         cmocka_unit_test(linear_cmpxchg_crosses_pages),
         cmocka_unit_test(explain_reads_without_a_trace),
         cmocka_unit_test(linear_changes_of_mode_forget_everything),

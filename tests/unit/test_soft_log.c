@@ -7,9 +7,14 @@
 #include "base/check.h"
 #include "model/faults.h"
 
+#include <guestmem/kvm_abi.h>
+
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define LOG_PAGES 200u
 #define LOG_WORDS 4u
@@ -290,6 +295,57 @@ static void ring_takes_each_page_once_until_reset(void **state)
     rig_free(&rig);
 }
 
+static void ring_and_run_area_in_a_file_are_where_kvm_has_them(void **state)
+{
+    /* What the vCPU pushes is seen through the file, and its area is the same memory at the same address. */
+    struct rig rig = rig_new_without_vcpu(NULL);
+    const long run_bytes = gm_soft_system_ioctl(KVM_GET_VCPU_MMAP_SIZE, 0);
+    int fd = memfd_create("vcpu", MFD_CLOEXEC);
+    struct kvm_dirty_gfn entry;
+    struct kvm_run *shared;
+    struct kvm_run *run;
+
+    (void)state;
+    assert_int_equal(rig_enable(&rig, KVM_CAP_DIRTY_LOG_RING_ACQ_REL, 1024 * sizeof(entry)), 0);
+    assert_int_equal(rig_set(&rig, 7, KVM_MEM_LOG_DIRTY_PAGES, 0, LOG_PAGES * PAGE, 0), 0);
+    rig_add_vcpu(&rig);
+    run = gm_soft_vcpu_run_page(rig.vcpu);
+    run->request_interrupt_window = 1;
+    assert_int_equal(gm_soft_vcpu_share(rig.vcpu, fd), 0);
+    assert_int_equal(gm_soft_vcpu_share(rig.vcpu, fd), -EINVAL);
+    assert_ptr_equal(gm_soft_vcpu_run_page(rig.vcpu), run);
+    shared = mmap(NULL, (size_t)run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(shared, MAP_FAILED);
+    assert_int_equal(shared->request_interrupt_window, 1);
+    shared->immediate_exit = 5;
+    assert_int_equal(run->immediate_exit, 5);
+    shared->immediate_exit = 0;
+    rig_store(&rig, 9 * PAGE, 1);
+    assert_int_equal(pread(fd, &entry, sizeof(entry), KVM_DIRTY_LOG_PAGE_OFFSET * PAGE),
+                     sizeof(entry));
+    assert_int_equal(entry.flags, KVM_DIRTY_GFN_F_DIRTY);
+    assert_int_equal(entry.offset, 9);
+    munmap(shared, (size_t)run_bytes);
+    close(fd);
+    rig_free(&rig);
+}
+
+static void run_area_in_a_file_that_will_not_do_stays_as_it_was(void **state)
+{
+    /* No descriptor, one that only reads, a file that is not empty. */
+    struct rig rig = rig_new(NULL);
+    struct kvm_run *run = gm_soft_vcpu_run_page(rig.vcpu);
+    int reads = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    (void)state;
+    run->request_interrupt_window = 3;
+    assert_int_equal(gm_soft_vcpu_share(rig.vcpu, -1), -EBADF);
+    assert_int_equal(gm_soft_vcpu_share(rig.vcpu, reads), -EINVAL); /* of ftruncate() */
+    assert_int_equal(run->request_interrupt_window, 3);
+    close(reads);
+    rig_free(&rig);
+}
+
 static void ring_that_is_full_stops_the_vcpu(void **state)
 {
     /* No entry is lost: the vCPU does not go in until the ring was reset. */
@@ -394,6 +450,8 @@ int main(void)
         cmocka_unit_test(log_clear_of_more_than_there_is_takes_no_memory),
         cmocka_unit_test(log_get_has_what_a_running_vcpu_has_written),
         cmocka_unit_test(ring_takes_each_page_once_until_reset),
+        cmocka_unit_test(ring_and_run_area_in_a_file_are_where_kvm_has_them),
+        cmocka_unit_test(run_area_in_a_file_that_will_not_do_stays_as_it_was),
         cmocka_unit_test(ring_that_is_full_stops_the_vcpu),
         cmocka_unit_test(ring_of_a_vm_without_is_null),
     };

@@ -54,6 +54,7 @@ static void vm_on_soft_runs_accesses_on_its_map(void **state)
     ram = add_ram(vm);
     assert_int_equal(gm_slots_list(gm_vm_slots(vm), NULL, 0), 1);
     assert_int_equal(gm_soft_vcpu_new(gm_vm_soft(vm), 0, &vcpu), 0);
+    memset(gm_soft_vcpu_run_page(vcpu), 0xff, gm_soft_system_ioctl(KVM_GET_VCPU_MMAP_SIZE, 0));
     mmu = gm_soft_vcpu_mmu(vcpu);
     assert_int_equal(gm_mmu_enter(mmu), GM_MMU_OK);
     assert_int_equal(gm_mmu_store(mmu, 5 * PAGE, 8, 42), GM_MMU_OK);
@@ -74,21 +75,34 @@ static void vm_on_soft_runs_accesses_on_its_map(void **state)
     assert_int_equal(gm_vm_close(vm, NULL), 0);
 }
 
-static void vm_on_soft_has_no_vcpus_of_dev_kvm(void **state)
+static void vm_on_soft_has_vcpus_without_descriptors(void **state)
 {
-    /* And says which ones it has instead. */
+    /* They are the VM's, and go with it; one of gm_soft_vcpu_new() beside them is not. */
     const struct gm_vm_options options = {.size = sizeof(options), .accel = GM_ACCEL_SOFT};
     struct gm_vcpu *vcpu = NULL;
+    struct gm_vcpu *other = NULL;
+    struct gm_soft_vcpu *apart;
     struct gm_diag diag = {0};
     struct gm_vm *vm;
 
     (void)state;
     assert_int_equal(gm_vm_open(&options, &vm, NULL), 0);
-    assert_int_equal(gm_vcpu_new(vm, 0, &vcpu, &diag), -EOPNOTSUPP);
-    assert_non_null(strstr(diag.text, "gm_soft_vcpu_new"));
     assert_int_equal(gm_vcpu_attach(vm, 0, (struct kvm_run *)&diag, NULL, NULL, &vcpu, &diag),
                      -EOPNOTSUPP);
+    assert_non_null(strstr(diag.text, "gm_vcpu_new"));
     assert_null(vcpu);
+    assert_int_equal(gm_vcpu_new(vm, 3, &vcpu, &diag), 0);
+    assert_int_equal(gm_vcpu_fd(vcpu), -1);
+    assert_ptr_equal(gm_vcpu_kvm_run(vcpu), gm_soft_vcpu_run_page(gm_vcpu_soft(vcpu)));
+    assert_int_equal(gm_vcpu_new(vm, 3, &other, &diag), -EEXIST);
+    assert_int_equal(gm_vcpu_new(vm, 4096, &other, &diag), -EINVAL);
+    assert_int_equal(gm_vm_system_ioctl(vm, KVM_GET_API_VERSION, 0), KVM_API_VERSION);
+    assert_int_equal(gm_vm_ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY), 1);
+    assert_int_equal(gm_vm_ioctl(vm, KVM_RUN, 0), -ENOTTY);
+    assert_int_equal(gm_vcpu_ioctl(vcpu, KVM_RUN, 1), -EINVAL);
+    assert_int_equal(gm_soft_vcpu_new(gm_vm_soft(vm), 4, &apart), 0);
+    assert_int_equal(gm_vm_close(vm, NULL), -EBUSY);
+    gm_soft_vcpu_free(apart);
     assert_int_equal(gm_vm_close(vm, NULL), 0);
 }
 
@@ -264,7 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vm_on_soft_runs_accesses_on_its_map),
-        cmocka_unit_test(vm_on_soft_has_no_vcpus_of_dev_kvm),
+        cmocka_unit_test(vm_on_soft_has_vcpus_without_descriptors),
         cmocka_unit_test(vm_auto_without_a_device_is_software),
         cmocka_unit_test(vm_auto_with_a_device_is_on_it),
         cmocka_unit_test(vm_options_of_the_soft_kvm_are_taken_or_refused),

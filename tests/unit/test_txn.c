@@ -22,10 +22,11 @@ static int board_begin(void **state)
     assert_int_equal(gm_map_new(NULL, &board.map, NULL), 0);
     assert_int_equal(gm_region_new_container(board.map, "root", GM_SIZE_2_64, &board.root), 0);
     board.a = picture_region(
-        board.map, (struct gm_region_options){.kind = GM_REGION_RAM, .name = "a", .size = 0x1000});
+        board.map,
+        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "a", .size_bytes = 0x1000});
     board.b = picture_region(
         board.map, (struct gm_region_options){
-                       .kind = GM_REGION_MMIO, .name = "b", .size = 0x1000, .addr = 0x1000});
+                       .kind = GM_REGION_MMIO, .name = "b", .size_bytes = 0x1000, .addr = 0x1000});
     assert_int_equal(gm_region_new_container(board.map, "box", 0x4000, &board.box), 0);
     assert_int_equal(gm_region_add(board.root, board.a, NULL), 0);
     assert_int_equal(gm_region_add(board.root, board.b, NULL), 0);
@@ -238,24 +239,109 @@ static void region_cannot_outgrow_its_block(void **state)
     gm_ram_put(ram);
 }
 
+static void count_release(void *opaque)
+{
+    (*(int *)opaque)++;
+}
+
+static void child_is_made_in_its_parent_or_not_at_all(void **state)
+{
+    /* One call; what is wrong with either half is said, and then nothing is released. */
+    struct board *board = *state;
+    struct gm_map_stats before = stats_of(board);
+    struct gm_region *alias;
+    struct gm_region *child = NULL;
+    struct gm_diag diag = {0};
+    int released = 0;
+    struct gm_region_options options = {.size = sizeof(options),
+                                        .kind = GM_REGION_RESERVATION,
+                                        .name = "child",
+                                        .size_bytes = 0x1000,
+                                        .addr = 0x4000,
+                                        .opaque = &released,
+                                        .release = count_release};
+
+    assert_int_equal(gm_region_new_alias(board->map, "alias", board->a, 0, 0x1000, &alias), 0);
+    assert_int_equal(gm_region_new_child(alias, &options, &child, &diag), -EINVAL);
+    assert_int_equal(diag.id, GM_DIAG_EDIT_REFUSED);
+    options.kind = GM_REGION_ALIAS;
+    assert_int_equal(gm_region_new_child(board->root, &options, &child, &diag), -EINVAL);
+    assert_int_equal(diag.id, GM_DIAG_REGION_TARGET);
+    gm_map_quiesce(board->map);
+    assert_true(child == NULL && released == 0);
+    require_picture(board->space, AS_IT_WAS);
+
+    options.kind = GM_REGION_RESERVATION;
+    assert_int_equal(gm_region_new_child(board->root, &options, &child, &diag), 0);
+    options.addr = 0x8000;
+    assert_int_equal(gm_region_new_child(board->root, &options, NULL, &diag), 0);
+    assert_int_equal(stats_of(board).commits, before.commits + 2);
+    require_picture(board->space, AS_IT_WAS ", 4000-4fff child+0, 8000-8fff child+0");
+    assert_int_equal(gm_region_del(board->root, child, &diag), 0);
+    gm_map_quiesce(board->map);
+    assert_int_equal(released, 0); /* this one is ours */
+    gm_region_put(child);
+    gm_map_quiesce(board->map);
+    assert_int_equal(released, 1);
+    gm_region_put(alias);
+}
+
+static void logging_of_one_region_is_switched_in_one_call(void **state)
+{
+    struct board *board = *state;
+    struct gm_region_state region;
+    struct gm_diag diag = {0};
+
+    assert_int_equal(gm_region_set_log(board->a, 3, true, &diag), 0);
+    gm_region_state(board->a, &region);
+    assert_int_equal(region.log_mask, 1u << 3);
+    assert_int_equal(gm_region_set_log(board->a, 3, false, &diag), 0);
+    gm_region_state(board->a, &region);
+    assert_int_equal(region.log_mask, 0);
+    assert_int_equal(gm_region_set_log(board->b, 3, true, &diag), -EINVAL);
+    assert_int_equal(diag.id, GM_DIAG_EDIT_REFUSED);
+}
+
+/* @code, of the edit that was recorded last, and what the transaction has to say of it. */
+static void require_refusal(const struct gm_txn *txn, int code, int id, const char *words)
+{
+    const struct gm_diag *diag = gm_txn_diag(txn);
+
+    assert_int_equal(code, -EINVAL);
+    assert_int_equal(diag->code, code);
+    assert_int_equal(diag->id, id);
+    if (strstr(diag->text, words) == NULL) {
+        fail_msg("'%s' does not say '%s'", diag->text, words);
+    }
+}
+
 static void edits_that_a_kind_does_not_take_are_not_recorded(void **state)
 {
-    /* -EINVAL at once, and the transaction goes on. */
+    /* -EINVAL at once, the transaction says why, and it goes on. */
     struct board *board = *state;
     struct gm_txn *txn = begin(board);
     struct gm_region *alias;
     struct gm_eventfd odd = {.size_bytes = 3, .fd = 1};
+    const int refused = GM_DIAG_EDIT_REFUSED;
 
     assert_int_equal(gm_region_new_alias(board->map, "alias", board->a, 0, 0x1000, &alias), 0);
-    assert_int_equal(gm_txn_add(txn, alias, board->box), -EINVAL);
-    assert_int_equal(gm_txn_del(txn, alias, board->box), -EINVAL);
-    assert_int_equal(gm_txn_set_romd(txn, board->a, false), -EINVAL);
-    assert_int_equal(gm_txn_set_alias_offset(txn, board->a, 0), -EINVAL);
-    assert_int_equal(gm_txn_set_log(txn, board->b, 0, true), -EINVAL);
-    assert_int_equal(gm_txn_set_log(txn, board->a, GM_DIRTY_CLIENTS, true), -EINVAL);
-    assert_int_equal(gm_txn_set_log_all(txn, GM_DIRTY_CLIENTS, true), -EINVAL);
-    assert_int_equal(gm_txn_add_eventfd(txn, board->b, &odd), -EINVAL);
+    assert_int_equal(gm_txn_diag(txn)->id, GM_DIAG_NONE);
+    require_refusal(txn, gm_txn_add(txn, alias, board->box), refused, "'alias': an alias has no");
+    require_refusal(txn, gm_txn_set_romd(txn, board->a, false), refused, "'a': romd mode");
+    require_refusal(txn, gm_txn_del(txn, alias, board->box), refused, "'alias': an alias has no");
+    require_refusal(txn, gm_txn_set_alias_offset(txn, board->a, 0), refused, "'a': it is no alias");
+    require_refusal(txn, gm_txn_set_log(txn, board->b, 0, true), refused, "'b': it has no RAM");
+    require_refusal(txn, gm_txn_set_log(txn, board->a, GM_DIRTY_CLIENTS, true), refused,
+                    "no client 8");
+    require_refusal(txn, gm_txn_set_log_all(txn, GM_DIRTY_CLIENTS + 1, true), refused,
+                    "no client 9");
+    require_refusal(txn, gm_txn_add_eventfd(txn, board->b, &odd), refused, "1, 2, 4 or 8 bytes");
+    require_refusal(txn, gm_txn_add_eventfd(txn, alias, &odd), refused, "its kind answers no");
+    require_refusal(txn, gm_txn_add_coalesced(txn, board->a, 0, 4), refused, "no callbacks");
+    require_refusal(txn, gm_txn_add_coalesced(txn, board->b, 0, 0), refused, "has a size");
+    require_refusal(txn, gm_txn_set_size(txn, board->a, GM_SIZE_2_64 + 1), refused, "2^64");
     assert_int_equal(gm_txn_set_addr(txn, board->b, 0x2000), 0);
+    require_refusal(txn, gm_txn_diag(txn)->code, refused, "2^64"); /* a success keeps it */
     assert_int_equal(gm_txn_commit(txn, NULL), 0);
     require_picture(board->space, "0-fff a+0, 2000-2fff b+0");
     gm_region_put(alias);
@@ -273,10 +359,10 @@ static void regions_of_another_map_are_refused(void **state)
 
     assert_int_equal(gm_map_new(NULL, &other, NULL), 0);
     assert_int_equal(gm_region_new_container(other, "theirs", 0x1000, &theirs), 0);
-    assert_int_equal(gm_txn_add(txn, board->root, theirs), -EINVAL);
-    assert_int_equal(gm_txn_add(txn, theirs, board->box), -EINVAL);
-    assert_int_equal(gm_txn_set_enabled(txn, theirs, false), -EINVAL);
-    assert_int_equal(gm_txn_set_root(txn, board->space, theirs), -EINVAL);
+    require_refusal(txn, gm_txn_add(txn, board->root, theirs), GM_DIAG_OTHER_MAP, "'theirs'");
+    require_refusal(txn, gm_txn_add(txn, theirs, board->box), GM_DIAG_OTHER_MAP, "'theirs'");
+    require_refusal(txn, gm_txn_set_enabled(txn, theirs, false), GM_DIAG_OTHER_MAP, "'theirs'");
+    require_refusal(txn, gm_txn_set_root(txn, board->space, theirs), GM_DIAG_OTHER_MAP, "'theirs'");
     gm_txn_abort(txn);
     assert_int_equal(gm_region_new_alias(board->map, "alias", theirs, 0, 0x1000, &alias), -EINVAL);
     assert_int_equal(gm_space_new(board->map, "space", theirs, &space, NULL), -EINVAL);
@@ -321,10 +407,10 @@ static void failed_removal_leaves_the_child_its_place_among_equals(void **state)
 {
     /* "b" lies over "low", added before it with equal priority; a commit that fails must not turn them around. */
     struct board *board = *state;
-    struct gm_region *high =
-        picture_child(board->map, board->root,
-                      (struct gm_region_options){
-                          .kind = GM_REGION_MMIO, .name = "high", .size = 0x800, .addr = 0x1000});
+    struct gm_region *high = picture_child(
+        board->map, board->root,
+        (struct gm_region_options){
+            .kind = GM_REGION_MMIO, .name = "high", .size_bytes = 0x800, .addr = 0x1000});
     struct gm_txn *txn = begin(board);
 
     require_picture(board->space, "0-fff a+0, 1000-17ff high+0, 1800-1fff b+800");
@@ -458,6 +544,8 @@ int main(void)
         BOARD_TEST(child_that_is_not_there_cannot_be_removed),
         BOARD_TEST(region_cannot_be_its_own_ancestor),
         BOARD_TEST(region_cannot_outgrow_its_block),
+        BOARD_TEST(child_is_made_in_its_parent_or_not_at_all),
+        BOARD_TEST(logging_of_one_region_is_switched_in_one_call),
         BOARD_TEST(edits_that_a_kind_does_not_take_are_not_recorded),
         BOARD_TEST(regions_of_another_map_are_refused),
         BOARD_TEST(eventfd_is_added_and_removed_once),

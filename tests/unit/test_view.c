@@ -30,7 +30,7 @@ static int bench_begin(void **state)
     for (i = 0; i < REGIONS; i++) {
         bench.regions[i] = picture_region(
             bench.map,
-            (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "r", .size = 0x1000});
+            (struct gm_region_options){.kind = GM_REGION_MMIO, .name = "r", .size_bytes = 0x1000});
     }
     *state = &bench;
     return 0;

@@ -108,6 +108,61 @@ static void port_of_ring3_goes_by_the_bitmap(void **state)
     x86_rig_free(&rig);
 }
 
+/* A load of four bytes at this address. Return: the vector of HANDLER's that was taken, or -1. */
+static int load_with(struct x86_rig *rig, uint64_t address, uint64_t flags, uint64_t cr0)
+{
+    x86_set_rflags(rig->cpu, flags);
+    rig->cpu->cr0 = 0x33 | cr0;
+    x86_state_changed(rig->cpu);
+    rig->cpu->mp_state = X86_RUNNABLE;
+    rig->cpu->gpr[X86_RBX] = address;
+    /* mov eax,[ebx]; ud2 */
+    assert_int_equal(X86_RIG_RUN(rig, "\x8b\x03\x0f\x0b"), X86_EXIT_HLT);
+    return rig->cpu->rip == HANDLER + 1 ? 6 : rig->cpu->rip == HANDLER + 2 ? 17 : -1;
+}
+
+static void alignment_is_checked_in_ring3_alone(void **state)
+{
+    enum { AC = 0x40000, AM = 0x40000 };
+    struct x86_rig rig = rig_with_rings();
+
+    (void)state;
+    set_gate(&rig, 6);
+    x86_rig_put(&rig, X86_RIG_IDT + 17 * 8, UINT64_C(0x0001ee0000081001));
+    code_at(&rig, HANDLER, "\xf4\xf4", 2);
+    assert_int_equal(load_with(&rig, X86_RIG_DATA + 2, AC, AM), 6); /* ring 0 */
+    enter_ring3(&rig);
+    assert_int_equal(load_with(&rig, X86_RIG_DATA + 2, AC, AM), 17);
+    assert_int_equal(word_at(&rig, RING0_STACK - 24), 0); /* the error code */
+    assert_int_equal(word_at(&rig, RING0_STACK - 20), X86_RIG_CODE);
+    assert_int_equal(rig.cpu->cpl, 0); /* the handler reads what it likes, AC set or not */
+    assert_int_equal(load_with(&rig, X86_RIG_DATA + 2, AC, AM), 6);
+    enter_ring3(&rig);
+    assert_int_equal(load_with(&rig, X86_RIG_DATA + 4, AC, AM), 6);
+    enter_ring3(&rig);
+    assert_int_equal(load_with(&rig, X86_RIG_DATA + 2, AC, 0), 6);
+    enter_ring3(&rig);
+    assert_int_equal(load_with(&rig, X86_RIG_DATA + 2, 0, AM), 6);
+    x86_rig_free(&rig);
+}
+
+static void alignment_check_begins_with_popf(void **state)
+{
+    /* push 40002; popf; mov eax,[20001]: within one block of code that hit the TLB before. */
+    struct x86_rig rig = rig_with_rings();
+
+    (void)state;
+    x86_rig_put(&rig, X86_RIG_IDT + 17 * 8, UINT64_C(0x0001ee0000081000));
+    code_at(&rig, HANDLER, "\xf4", 1);
+    rig.cpu->cr0 |= 0x40000;
+    enter_ring3(&rig);
+    assert_int_equal(X86_RIG_RUN(&rig, "\xa1\x01\0\x02\0\x68\x02\0\x04\0\x9d\xa1\x01\0\x02\0"),
+                     X86_EXIT_HLT);
+    assert_int_equal(rig.cpu->rip, HANDLER + 1);
+    assert_int_equal(word_at(&rig, RING0_STACK - 20), X86_RIG_CODE + 11);
+    x86_rig_free(&rig);
+}
+
 static void virtual_8086_mode_comes_and_goes(void **state)
 {
     /* IRET with VM, IOPL 3: INT 40 comes back to ring 0 with the segments on its stack. */
@@ -270,6 +325,8 @@ int main(void)
         cmocka_unit_test(interrupt_from_ring3_switches_stacks_and_iret_goes_back),
         cmocka_unit_test(far_return_to_ring3_drops_inner_segments),
         cmocka_unit_test(port_of_ring3_goes_by_the_bitmap),
+        cmocka_unit_test(alignment_is_checked_in_ring3_alone),
+        cmocka_unit_test(alignment_check_begins_with_popf),
         cmocka_unit_test(virtual_8086_mode_comes_and_goes),
         cmocka_unit_test(trap_flag_traps_after_the_next_instruction),
         cmocka_unit_test(fault_in_delivery_is_a_double_fault),

@@ -4,6 +4,8 @@
  */
 #include "x86_rig.h"
 
+#include "soft/soft.h"
+
 static void word_set(struct x86_rig *rig, uint64_t gpa, uint64_t value)
 {
     memcpy(rig->rig.memory + gpa, &value, 8);
@@ -116,6 +118,28 @@ static void fault_without_gates_shuts_down(void **state)
     x86_rig_free(&rig);
 }
 
+static void table_outside_of_memory_is_a_page_fault(void **state)
+{
+    /* A directory entry that leads to a table where no slot is: as KVM has it, the page behind it is not present. */
+    struct x86_rig rig = x86_rig_new(64);
+
+    (void)state;
+    /* mov rbx,[rsp]; mov rcx,cr2; hlt */
+    memcpy(rig.rig.memory + 0x11000, "\x48\x8b\x1c\x24\x0f\x20\xd1\xf4", 8);
+    word_set(&rig, X86_RIG_IDT + 14 * 16, UINT64_C(0x00018e0000081000));
+    x86_rig_put(&rig, X86_RIG_PD + 16, 0x40000007);
+    /* mov byte [400008],1 */
+    assert_int_equal(X86_RIG_RUN(&rig, "\xc6\x04\x25\x08\x00\x40\x00\x01"), X86_EXIT_HLT);
+    assert_int_equal(rig.cpu->gpr[X86_RBX], 2); /* a write */
+    assert_int_equal(rig.cpu->gpr[X86_RCX], 0x400008);
+    x86_rig_free(&rig);
+    /* With all of its code, tables and stack there: a triple fault. */
+    rig = x86_rig_new(64);
+    x86_rig_put(&rig, X86_RIG_PD, 0x40000007);
+    assert_int_equal(X86_RIG_RUN(&rig, "\xc6\x04\x25\x08\x00\x40\x00\x01"), X86_EXIT_SHUTDOWN);
+    x86_rig_free(&rig);
+}
+
 static void page_fault_restarts_after_iret(void **state)
 {
     /* #PF at 4 MiB, where nothing is mapped: the handler maps it, drops the error code and returns. */
@@ -136,6 +160,33 @@ static void page_fault_restarts_after_iret(void **state)
     assert_int_equal(rig.cpu->cr2, 0x400000);
     assert_int_equal(word_get(&rig, 0), 0x4242);
     assert_int_equal(rig.cpu->gpr[X86_RSP], X86_RIG_STACK);
+    x86_rig_free(&rig);
+}
+
+static enum x86_msr_result ask_to_leave(void *opaque, uint32_t number, uint64_t *value)
+{
+    struct gm_soft_vcpu *vcpu = opaque;
+
+    (void)number;
+    *value = 0;
+    kcore_vcpu_request(&vcpu->mmu.base, KCORE_REQUEST_LEAVE);
+    return X86_MSR_DONE;
+}
+
+static void page_fault_is_delivered_when_vcpus_were_held_meanwhile(void **state)
+{
+    /* Within one block: rdmsr, whose hook asks the vCPU to leave guest mode; mov [400000],rax, which faults there. */
+    struct x86_rig rig = x86_rig_new(64);
+
+    (void)state;
+    word_set(&rig, X86_RIG_IDT + 14 * 16, UINT64_C(0x00018e0000081000));
+    memcpy(rig.rig.memory + 0x11000, "\xf4", 1);
+    rig.cpu->hooks = (struct x86_hooks){.read_msr = ask_to_leave, .opaque = rig.rig.vcpu};
+    rig.cpu->gpr[X86_RCX] = 0x12345;
+    assert_int_equal(X86_RIG_RUN(&rig, "\x0f\x32\x48\xa3\0\0\x40\0\0\0\0\0\xf4"), X86_EXIT_HLT);
+    assert_int_equal(rig.cpu->rip, 0x11001);
+    assert_int_equal(rig.cpu->cr2, 0x400000);
+    assert_int_equal(word_get(&rig, X86_RIG_STACK - 40), X86_RIG_CODE + 2);
     x86_rig_free(&rig);
 }
 
@@ -236,15 +287,75 @@ static void code_that_the_host_writes_is_executed(void **state)
     x86_rig_free(&rig);
 }
 
+static void undecodable_code_is_decoded_again_after_any_change(void **state)
+{
+    /* 66 0f 04 is no instruction; of its bytes the last one is changed, and then it is: 66 0f 1f, a NOP. */
+    struct x86_rig rig = x86_rig_new(64);
+
+    (void)state;
+    word_set(&rig, X86_RIG_IDT + 6 * 16, UINT64_C(0x00018e0000081000));
+    rig.rig.memory[0x11000] = 0xf4;
+    for (unsigned i = 0; i < 2; i++) {
+        rig.cpu->gpr[X86_RSP] = X86_RIG_STACK;
+        assert_int_equal(X86_RIG_RUN(&rig, "\x66\x0f\x04\xc0\xf4"), X86_EXIT_HLT);
+        assert_int_equal(rig.cpu->rip, 0x11001);
+        rig.cpu->mp_state = X86_RUNNABLE;
+    }
+    assert_int_equal(X86_RIG_RUN(&rig, "\x66\x0f\x1f\xc0\xf4"), X86_EXIT_HLT);
+    assert_int_equal(rig.cpu->rip, X86_RIG_CODE + 5);
+    x86_rig_free(&rig);
+}
+
+static void long_instruction_is_fetched_before_it_is_refused(void **state)
+{
+    /* Sixteen prefixes: #GP; if the page ends before the fifteenth, #PF of the next one comes first. */
+    struct x86_rig rig = x86_rig_new(64);
+
+    (void)state;
+    word_set(&rig, X86_RIG_IDT + 13 * 16, UINT64_C(0x00018e0000081000));
+    word_set(&rig, X86_RIG_IDT + 14 * 16, UINT64_C(0x00018e0000081004));
+    memset(rig.rig.memory + 0x11000, 0xf4, 8);
+    word_set(&rig, X86_RIG_PD + 8, 0x6000 | 7); /* 4 KiB at 200000, and nothing behind */
+    word_set(&rig, 0x6000, 0x30000 | 7);
+    memset(rig.rig.memory + 0x30000, 0x3e, PAGE);
+    rig.cpu->rip = 0x200000;
+    assert_int_equal(x86_run(rig.cpu, UINT64_MAX), X86_EXIT_HLT);
+    assert_int_equal(rig.cpu->rip, 0x11001);
+    rig.cpu->rip = 0x201000 - 14;
+    rig.cpu->mp_state = X86_RUNNABLE;
+    assert_int_equal(x86_run(rig.cpu, UINT64_MAX), X86_EXIT_HLT);
+    assert_int_equal(rig.cpu->rip, 0x11005);
+    assert_int_equal(rig.cpu->cr2, 0x201000);
+    x86_rig_free(&rig);
+}
+
+static void lock_of_an_instruction_that_has_none_is_undefined(void **state)
+{
+    /* lock verw [20000]; lock add eax,1; lock mov [20000],eax */
+    static const char codes[][4] = {"\xf0\x0f\x00\x2b", "\xf0\x83\xc0\x01", "\xf0\x89\x03\x90"};
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct x86_rig rig = x86_rig_new(64);
+
+        word_set(&rig, X86_RIG_IDT + 6 * 16, UINT64_C(0x00018e0000081000));
+        rig.rig.memory[0x11000] = 0xf4;
+        rig.cpu->gpr[X86_RBX] = X86_RIG_DATA;
+        assert_int_equal(x86_rig_run(&rig, codes[i], 4), X86_EXIT_HLT);
+        assert_int_equal(rig.cpu->rip, 0x11001);
+        x86_rig_free(&rig);
+    }
+}
+
 static void instruction_that_is_not_there_comes_out_with_its_bytes(void **state)
 {
     struct x86_rig rig = x86_rig_new(64);
 
     (void)state;
-    assert_int_equal(X86_RIG_RUN(&rig, "\x90\xd9\xfe\xf4"), X86_EXIT_EMULATION); /* fsin */
+    assert_int_equal(X86_RIG_RUN(&rig, "\x90\x0f\x01\xc1\xf4"), X86_EXIT_EMULATION); /* vmcall */
     assert_int_equal(rig.cpu->rip, X86_RIG_CODE + 1);
-    assert_true(rig.cpu->byte_count >= 2);
-    assert_memory_equal(rig.cpu->bytes, "\xd9\xfe", 2);
+    assert_true(rig.cpu->byte_count >= 3);
+    assert_memory_equal(rig.cpu->bytes, "\x0f\x01\xc1", 3);
     x86_rig_free(&rig);
 }
 
@@ -449,12 +560,17 @@ int main(void)
         cmocka_unit_test(call_pushes_and_ret_pops),
         cmocka_unit_test(division_by_zero_names_its_vector),
         cmocka_unit_test(fault_without_gates_shuts_down),
+        cmocka_unit_test(table_outside_of_memory_is_a_page_fault),
         cmocka_unit_test(page_fault_restarts_after_iret),
+        cmocka_unit_test(page_fault_is_delivered_when_vcpus_were_held_meanwhile),
         cmocka_unit_test(port_read_is_completed_by_the_next_run),
         cmocka_unit_test(mmio_of_one_instruction_is_answered_access_by_access),
         cmocka_unit_test(strings_repeat_through_mmio),
         cmocka_unit_test(code_that_it_writes_itself_is_executed),
         cmocka_unit_test(code_that_the_host_writes_is_executed),
+        cmocka_unit_test(undecodable_code_is_decoded_again_after_any_change),
+        cmocka_unit_test(long_instruction_is_fetched_before_it_is_refused),
+        cmocka_unit_test(lock_of_an_instruction_that_has_none_is_undefined),
         cmocka_unit_test(instruction_that_is_not_there_comes_out_with_its_bytes),
         cmocka_unit_test(instruction_across_pages_is_fetched_from_both),
         cmocka_unit_test(interrupt_waits_for_the_window),

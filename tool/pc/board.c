@@ -33,11 +33,11 @@ int board_add_region(struct board *board, struct gm_region *parent,
 int board_add_ports(struct board *board, const struct board_ports *ports)
 {
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_MMIO,
         .name = ports->name,
         .addr = ports->port,
-        .size = ports->count,
+        .size_bytes = ports->count,
         .io = ports->io,
         .opaque = ports->opaque,
     };

@@ -1,7 +1,7 @@
 /*
  * pc/cpu.c - the machine's processor.
  *
- * The kernel's interrupt controllers are used, so that a halted guest waits inside KVM_RUN. Whether
+ * KVM's interrupt controllers are used, so that a halted guest waits inside KVM_RUN. Whether
  * it waits for ever is found out by looking at it from time to time, see guest_is_idle().
  */
 #include "pc/cpu.h"
@@ -12,18 +12,15 @@
 #include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #define CPUID_ENTRIES_MAX 256
 #define RFLAGS_INTERRUPTS 0x200u
 
-static int fail(struct gm_diag *diag, const char *what)
+static int fail(struct gm_diag *diag, const char *what, long err)
 {
-    int err = -errno;
-
-    diag->code = err;
-    snprintf(diag->text, sizeof(diag->text), "%s: %s", what, strerror(-err));
-    return err;
+    diag->code = (int)err;
+    snprintf(diag->text, sizeof(diag->text), "%s: %s", what, strerror((int)-err));
+    return (int)err;
 }
 
 int cpu_chips_new(struct gm_vm *vm, struct gm_diag *diag)
@@ -31,21 +28,21 @@ int cpu_chips_new(struct gm_vm *vm, struct gm_diag *diag)
     /* Port 0x61, by which firmware times itself against the PIT, comes with the speaker. */
     struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
     uint64_t identity_gpa = PC_KVM_PAGES_GPA;
-    int fd = gm_vm_fd(vm);
+    long rc = gm_vm_ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, (uintptr_t)&identity_gpa);
 
-    if (ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_gpa) != 0) {
-        return fail(diag, "KVM_SET_IDENTITY_MAP_ADDR");
+    if (rc < 0) {
+        return fail(diag, "KVM_SET_IDENTITY_MAP_ADDR", rc);
     }
-    if (ioctl(fd, KVM_SET_TSS_ADDR, PC_KVM_PAGES_GPA + 0x1000) != 0) {
-        return fail(diag, "KVM_SET_TSS_ADDR");
+    rc = gm_vm_ioctl(vm, KVM_SET_TSS_ADDR, PC_KVM_PAGES_GPA + 0x1000);
+    if (rc < 0) {
+        return fail(diag, "KVM_SET_TSS_ADDR", rc);
     }
-    if (ioctl(fd, KVM_CREATE_IRQCHIP, 0) != 0) {
-        return fail(diag, "the kernel provides no interrupt controllers (KVM_CREATE_IRQCHIP)");
+    rc = gm_vm_ioctl(vm, KVM_CREATE_IRQCHIP, 0);
+    if (rc < 0) {
+        return fail(diag, "KVM provides no interrupt controllers (KVM_CREATE_IRQCHIP)", rc);
     }
-    if (ioctl(fd, KVM_CREATE_PIT2, &pit) != 0) {
-        return fail(diag, "the kernel provides no timer (KVM_CREATE_PIT2)");
-    }
-    return 0;
+    rc = gm_vm_ioctl(vm, KVM_CREATE_PIT2, (uintptr_t)&pit);
+    return rc < 0 ? fail(diag, "KVM provides no timer (KVM_CREATE_PIT2)", rc) : 0;
 }
 
 /* The host's answers name the host's own processor; this machine has one, with APIC id 0. */
@@ -69,22 +66,22 @@ static int cpuid_set(struct gm_vm *vm, struct gm_vcpu *vcpu, struct gm_diag *dia
 {
     struct kvm_cpuid2 *cpuid =
         calloc(1, sizeof(*cpuid) + CPUID_ENTRIES_MAX * sizeof(cpuid->entries[0]));
-    int err = 0;
+    long rc;
 
     if (cpuid == NULL) {
         return -ENOMEM;
     }
     cpuid->nent = CPUID_ENTRIES_MAX;
-    if (ioctl(gm_vm_system_fd(vm), KVM_GET_SUPPORTED_CPUID, cpuid) != 0) {
-        err = fail(diag, "KVM_GET_SUPPORTED_CPUID");
+    rc = gm_vm_system_ioctl(vm, KVM_GET_SUPPORTED_CPUID, (uintptr_t)cpuid);
+    if (rc < 0) {
+        rc = fail(diag, "KVM_GET_SUPPORTED_CPUID", rc);
     } else {
         cpuid_adapt(cpuid);
-        if (ioctl(gm_vcpu_fd(vcpu), KVM_SET_CPUID2, cpuid) != 0) {
-            err = fail(diag, "KVM_SET_CPUID2");
-        }
+        rc = gm_vcpu_ioctl(vcpu, KVM_SET_CPUID2, (uintptr_t)cpuid);
+        rc = rc < 0 ? fail(diag, "KVM_SET_CPUID2", rc) : 0;
     }
     free(cpuid);
-    return err;
+    return (int)rc;
 }
 
 int cpu_new(struct gm_vm *vm, struct gm_vcpu **vcpu, struct gm_diag *diag)
@@ -131,14 +128,15 @@ static void guest_look(struct watch *watch, struct board *board)
 {
     struct kvm_mp_state state;
     struct kvm_regs regs;
-    int fd = gm_vcpu_fd(board->vcpu);
 
     console_flush(board->console);
-    if (ioctl(fd, KVM_GET_MP_STATE, &state) != 0 || state.mp_state != KVM_MP_STATE_HALTED) {
+    if (gm_vcpu_ioctl(board->vcpu, KVM_GET_MP_STATE, (uintptr_t)&state) != 0 ||
+        state.mp_state != KVM_MP_STATE_HALTED) {
         watch->since_ns = 0;
         return;
     }
-    if (ioctl(fd, KVM_GET_REGS, &regs) == 0 && (regs.rflags & RFLAGS_INTERRUPTS) == 0) {
+    if (gm_vcpu_ioctl(board->vcpu, KVM_GET_REGS, (uintptr_t)&regs) == 0 &&
+        (regs.rflags & RFLAGS_INTERRUPTS) == 0) {
         board_end(board, PC_HALTED, 0);
     } else if (guest_is_idle(watch, board->console)) {
         board_end(board, PC_IDLE, 0);
@@ -154,7 +152,7 @@ static void other_exit(struct board *board, const struct kvm_run *run)
         board_end(board, PC_HALTED, 0);
         return;
     }
-    ioctl(gm_vcpu_fd(board->vcpu), KVM_GET_REGS, &regs);
+    (void)gm_vcpu_ioctl(board->vcpu, KVM_GET_REGS, (uintptr_t)&regs);
     board->diag.code = -EIO;
     switch (run->exit_reason) {
     case KVM_EXIT_SHUTDOWN:

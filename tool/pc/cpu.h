@@ -1,6 +1,6 @@
 /*
- * pc/cpu.h - the machine's processor on /dev/kvm, with the interrupt controllers and the timer that
- * the kernel provides, and the loop that runs it to the end.
+ * pc/cpu.h - the machine's processor on either KVM, with the interrupt controllers and the timer that
+ * KVM provides, and the loop that runs it to the end.
  */
 #ifndef TOOL_PC_CPU_H
 #define TOOL_PC_CPU_H
@@ -10,7 +10,7 @@
 /* How long a guest has to be idle before the run ends. */
 #define CPU_IDLE_END_MS 1000
 
-/* Make what the kernel provides: PICs, IOAPIC, local APIC, PIT. Before cpu_new(). 0 or -errno. */
+/* Make what KVM provides: PICs, IOAPIC, local APIC, PIT. Before cpu_new(). 0 or -errno. */
 int cpu_chips_new(struct gm_vm *vm, struct gm_diag *diag);
 
 /* Make the one vCPU; it stands at its reset vector. 0 or -errno. */

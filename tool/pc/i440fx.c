@@ -101,11 +101,11 @@ static int write_only_init(struct pam_window *window, uint32_t size_bytes, bool 
 {
     struct board *board = window->board;
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = on_bios ? GM_REGION_ROM_DEVICE : GM_REGION_MMIO,
         .name = "pam-write-only",
         .addr = window->gpa,
-        .size = size_bytes,
+        .size_bytes = size_bytes,
         .priority = 1,
         .disabled = true,
         .ram = on_bios ? board->bios : NULL,
@@ -122,11 +122,11 @@ static int bios_alias_init(const struct pam_window *window, uint32_t size_bytes)
 {
     struct board *board = window->board;
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_ALIAS,
         .name = "isa-bios",
         .addr = window->gpa,
-        .size = size_bytes,
+        .size_bytes = size_bytes,
         .target = board->bios_region,
         .target_offset = bios_offset(board, window->gpa),
     };
@@ -140,11 +140,11 @@ static int window_init(struct pam_window *window, struct board *board, unsigned 
     uint32_t size_bytes = window_bytes(index);
     bool on_bios = gpa >= BIOS_ALIAS_GPA && gm_ram_size(board->bios) >= ONE_MIB - gpa;
     const struct gm_region_options ram = {
-        .size_of_options = sizeof(ram),
+        .size = sizeof(ram),
         .kind = GM_REGION_ALIAS,
         .name = "pam-ram",
         .addr = gpa,
-        .size = size_bytes,
+        .size_bytes = size_bytes,
         .priority = 1,
         .disabled = true,
         .target = board->ram_region,
@@ -243,11 +243,11 @@ static void bridge_written(void *opaque)
 static int smram_init(struct i440fx *bridge)
 {
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_ALIAS,
         .name = "smram",
         .addr = SMRAM_GPA,
-        .size = SMRAM_BYTES,
+        .size_bytes = SMRAM_BYTES,
         .priority = 1,
         .disabled = true,
         .target = bridge->board->ram_region,

@@ -7,7 +7,7 @@
  *     ram-high     [4 GiB, ...)                  0      alias of ram, what is left of it
  *     smram        [0xa0000, 0xc0000)            1      alias of ram, see i440fx.c
  *     pam-ram, pam-write-only: 13 windows        1      from 0xc0000 to 1 MiB, see i440fx.c
- *     apics        [0xfec00000, 0xfef00000)      1      reserved: the kernel's APICs answer there
+ *     apics        [0xfec00000, 0xfef00000)      1      reserved: KVM's APICs answer there
  *     kvm-pages    four pages below 0xff000000   1      reserved, see PC_KVM_PAGES_GPA
  *     pci          everything                   -1      so it shows where no RAM is
  *       bios       [4 GiB - size, 4 GiB)         1      ROM
@@ -62,10 +62,10 @@ struct pc {
 static int ram_init(struct board *board)
 {
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_RAM,
         .name = "ram",
-        .size = gm_ram_size(board->ram),
+        .size_bytes = gm_ram_size(board->ram),
         .ram = board->ram,
         .unmergeable = true,
     };
@@ -78,11 +78,11 @@ static int ram_alias_init(struct board *board, const char *name, uint64_t gpa, u
                           uint64_t end)
 {
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_ALIAS,
         .name = name,
         .addr = gpa,
-        .size = end - offset,
+        .size_bytes = end - offset,
         .target = board->ram_region,
         .target_offset = offset,
     };
@@ -98,11 +98,11 @@ static int reservation_init(struct board *board, const char *name, uint64_t gpa,
                             uint64_t size_bytes)
 {
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_RESERVATION,
         .name = name,
         .addr = gpa,
-        .size = size_bytes,
+        .size_bytes = size_bytes,
         .priority = 1,
     };
 
@@ -112,18 +112,18 @@ static int reservation_init(struct board *board, const char *name, uint64_t gpa,
 static int pci_memory_init(struct board *board)
 {
     const struct gm_region_options pci = {
-        .size_of_options = sizeof(pci),
+        .size = sizeof(pci),
         .kind = GM_REGION_CONTAINER,
         .name = "pci",
-        .size = GM_SIZE_2_64,
+        .size_bytes = GM_SIZE_2_64,
         .priority = -1,
     };
     const struct gm_region_options bios = {
-        .size_of_options = sizeof(bios),
+        .size = sizeof(bios),
         .kind = GM_REGION_ROM,
         .name = "bios",
         .addr = 4 * PC_GIB - gm_ram_size(board->bios),
-        .size = gm_ram_size(board->bios),
+        .size_bytes = gm_ram_size(board->bios),
         .priority = 1,
         .ram = board->bios,
         .unmergeable = true,

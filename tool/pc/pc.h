@@ -1,5 +1,5 @@
 /*
- * pc/pc.h - the small PC of `guestmem run`: an i440fx memory map, one vCPU on /dev/kvm, and the few
+ * pc/pc.h - the small PC of `guestmem run`: an i440fx memory map, one vCPU on a KVM, and the few
  * devices that Debian's SeaBIOS needs to reach the end of its boot search.
  *
  * A pc is made, run once and freed, all on one thread; it starts one more thread for the clock and

@@ -50,7 +50,7 @@ int pci_device_add_bar(struct pci_device *device, unsigned index, struct board *
                        struct gm_region_options *options, bool prefetchable)
 {
     unsigned offset = PCI_BAR0 + 4 * index;
-    uint32_t mask = ~((uint32_t)options->size - 1) & ~BAR_FLAGS;
+    uint32_t mask = ~((uint32_t)options->size_bytes - 1) & ~BAR_FLAGS;
     unsigned i;
 
     /* A guest learns a BAR's size from the bits that it cannot set. */
@@ -59,7 +59,7 @@ int pci_device_add_bar(struct pci_device *device, unsigned index, struct board *
     }
     device->config[offset] = prefetchable ? BAR_PREFETCHABLE : 0;
     device->writable[PCI_COMMAND] |= PCI_COMMAND_MEMORY;
-    device->bars[index].size_bytes = (uint32_t)options->size;
+    device->bars[index].size_bytes = (uint32_t)options->size_bytes;
     options->disabled = true;
     return board_add_region(board, board->pci, options, &device->bars[index].region);
 }

@@ -163,10 +163,10 @@ static void pm_written(void *opaque)
 static int pm_ports_init(struct piix4 *piix)
 {
     const struct gm_region_options options = {
-        .size_of_options = sizeof(options),
+        .size = sizeof(options),
         .kind = GM_REGION_MMIO,
         .name = "piix4-pm",
-        .size = PM_PORT_COUNT,
+        .size_bytes = PM_PORT_COUNT,
         .disabled = true,
         .io = &pm_io,
         .opaque = piix,

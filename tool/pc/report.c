@@ -47,7 +47,7 @@ void report_init(struct report *report, struct gm_vm *vm, struct pc *pc, const c
     struct gm_slots *slots = gm_vm_slots(vm);
     size_t room;
 
-    *report = (struct report){.reason = reason};
+    *report = (struct report){.is_soft = gm_vm_soft(vm) != NULL, .reason = reason};
     pc_result(pc, &report->result);
     /* The run is over, so the number of slots does not change between the two calls. */
     room = gm_slots_list(slots, NULL, 0);
@@ -200,8 +200,9 @@ int report_print(const struct report *report)
 {
     enum pc_end end = report->result.end;
 
-    printf("\nEnded after %.2f s: %s", (double)report->result.run_ns / (double)CLOCK_NS_PER_SECOND,
-           report_end_text(end));
+    printf("\nEnded after %.2f s on %s: %s",
+           (double)report->result.run_ns / (double)CLOCK_NS_PER_SECOND,
+           report->is_soft ? "the software KVM" : "/dev/kvm", report_end_text(end));
     if (end == PC_EXIT_PORT) {
         printf(" (value %" PRIu32 ")", report->result.value);
     } else if (report->reason[0] != '\0') {

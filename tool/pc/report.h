@@ -10,6 +10,7 @@
 /* All that is reported, collected once. */
 struct report {
     struct pc_result result;
+    bool is_soft;       /* it ran on the software KVM */
     const char *reason; /* a sentence about PC_CRASHED and PC_FAILED; borrowed */
     struct gm_map_stats map;
     struct gm_slots_stats slots;

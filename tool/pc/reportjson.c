@@ -97,6 +97,7 @@ int report_print_json(const struct report *report)
     json_add(root, "exit_value",
              result->end == PC_EXIT_PORT ? json_new_number(result->value) : NULL);
     json_add(root, "reason", report->reason[0] != '\0' ? json_new_text(report->reason) : NULL);
+    json_add(root, "accel", json_new_text(report->is_soft ? "soft" : "kvm"));
     json_add(root, "run_ns", json_new_number(result->run_ns));
     json_add(root, "memory", json_new_hex(result->memory_bytes));
     json_add(root, "ranges", ranges_to_json(report->view));

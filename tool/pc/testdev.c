@@ -56,18 +56,18 @@ int testdev_init(struct testdev *device, struct pci_bus *bus)
         .class_code = 0x058000, /* memory controller, other: no firmware has a driver for it */
     };
     struct gm_region_options registers = {
-        .size_of_options = sizeof(registers),
+        .size = sizeof(registers),
         .kind = GM_REGION_MMIO,
         .name = "testdev-registers",
-        .size = REGISTERS_BYTES,
+        .size_bytes = REGISTERS_BYTES,
         .io = &register_io,
         .opaque = device,
     };
     struct gm_region_options memory = {
-        .size_of_options = sizeof(memory),
+        .size = sizeof(memory),
         .kind = GM_REGION_RAM,
         .name = "testdev-memory",
-        .size = MEMORY_BYTES,
+        .size_bytes = MEMORY_BYTES,
     };
     int err = gm_ram_new_anon(MEMORY_BYTES, NULL, &device->ram, &bus->board->diag);
 

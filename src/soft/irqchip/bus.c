@@ -16,7 +16,7 @@ static int send_to_lowest(struct turn *turn, const struct apic_message *message)
     for (unsigned step = 1; step <= IRQCHIP_VCPUS; step++) {
         struct lapic *lapic = chip->lapics[(chip->last_lowest + step) % IRQCHIP_VCPUS];
 
-        if (lapic == NULL || !lapic_is_enabled(lapic) || !lapic_matches(lapic, message)) {
+        if (lapic == NULL || !lapic_is_enabled(lapic) || !lapic_matches(chip, lapic, message)) {
             continue;
         }
         if (lowest == NULL || lapic_priority(lapic) < lapic_priority(lowest)) {
@@ -40,7 +40,7 @@ int bus_send(struct turn *turn, const struct apic_message *message)
     for (unsigned i = 0; i < IRQCHIP_VCPUS; i++) {
         struct lapic *lapic = turn->chip->lapics[i];
 
-        if (lapic != NULL && lapic_matches(lapic, message)) {
+        if (lapic != NULL && lapic_matches(turn->chip, lapic, message)) {
             count += lapic_accept(turn, lapic, message) ? 1 : 0;
         }
     }

@@ -23,11 +23,12 @@ enum apic_mode {
 
 struct apic_message {
     uint8_t vector;
-    uint8_t mode; /* 0 to 7 */
-    uint8_t destination;
+    uint8_t mode;         /* 0 to 7 */
+    uint32_t destination; /* 8 bits, but from an x2APIC or of devices that are told 32-bit IDs */
     bool is_logical;
     bool is_level;
     bool is_to_lowest; /* to one of those it is for, of the lowest priority */
+    bool is_ipi;       /* a processor's */
 };
 
 /* Return: how many took it. */

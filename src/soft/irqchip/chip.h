@@ -12,6 +12,8 @@
 #include "soft/irqchip/pic.h"
 #include "soft/irqchip/pit.h"
 
+#include <stdatomic.h>
+
 #define WAKE_WORDS ((IRQCHIP_VCPUS + 63u) / 64u)
 #define ROUTES_PER_GSI 3u /* one for each chip */
 
@@ -26,9 +28,20 @@ struct gsi_route {
 
 #define ROUTE_MSI KVM_NR_IRQCHIPS
 
+/* What drives a pin: it is high while any of these does. */
+enum pin_source {
+    SOURCE_LINE = 1 << 0,     /* irqchip_set_line(), the PIT */
+    SOURCE_RESAMPLE = 1 << 1, /* irqchip_resample_line() */
+};
+#define PIC_PINS 16u
+#define PINS (PIC_PINS + KVM_IOAPIC_NUM_PINS) /* of the PICs, of the IOAPIC */
+
 struct irqchip {
     struct irqchip_options options;
     struct gm_allocator allocator;
+
+    atomic_uint
+        x2apic_api; /* KVM_X2APIC_API_*; relaxed: users say it before the calls that it is about */
 
     struct lock lock; /* rank IRQ: all below */
     uint64_t now_ns;  /* the latest that a call came with */
@@ -41,6 +54,7 @@ struct irqchip {
     unsigned last_lowest; /* who was last given a lowest-priority interrupt among equals */
     struct gsi_route *routes;
     size_t route_count;
+    uint8_t sources[PINS]; /* enum pin_source */
 };
 
 /*
@@ -51,6 +65,8 @@ struct turn {
     struct irqchip *chip;
     uint64_t now_ns;
     uint64_t wake[WAKE_WORDS];
+    uint32_t ended[PINS]; /* GSIs whose interrupts have ended */
+    unsigned ended_count;
 };
 
 /* Take the lock, and let happen what timers have due. */
@@ -70,12 +86,20 @@ static inline struct lapic *chip_lapic(const struct irqchip *chip, unsigned vcpu
     return vcpu < IRQCHIP_VCPUS ? chip->lapics[vcpu] : NULL;
 }
 
+static inline bool irqchip_has_x2apic_api(const struct irqchip *chip, unsigned flag)
+{
+    return (atomic_load_explicit(&chip->x2apic_api, memory_order_relaxed) & flag) != 0;
+}
+
 /* Everyone's deadline may have come nearer. */
 void turn_wake_all(struct turn *turn);
 
 /* routes.c */
 int routes_set_default(struct irqchip *chip);
 int routes_set_line(struct turn *turn, uint32_t gsi, bool level);
+int routes_set_source(struct turn *turn, uint32_t gsi, enum pin_source source, bool level);
+/* The guest has ended a pin's interrupt: who resamples drives it no more. A pin is below PINS. */
+void routes_end(struct turn *turn, unsigned pin);
 int routes_send_msi(struct turn *turn, uint64_t address, uint32_t data);
 
 #endif

@@ -105,7 +105,8 @@ void ioapic_end_of_interrupt(struct turn *turn, uint8_t vector)
             continue;
         }
         *entry &= ~ENTRY_REMOTE_IRR;
-        if ((ioapic->state.irr >> pin & 1) != 0) {
+        routes_end(turn, PIC_PINS + pin);
+        if ((ioapic->state.irr >> pin & 1) != 0 && (*entry & ENTRY_REMOTE_IRR) == 0) {
             (void)send(turn, pin);
         }
     }

@@ -13,7 +13,7 @@
 #define GPA_BITS_DEFAULT 52u
 #define TSC_KHZ_DEFAULT 1000000u
 #define TIMER_GSI 0u
-#define APIC_BASE_FLAGS (APIC_BASE_BSP | APIC_BASE_ENABLE)
+#define APIC_BASE_FLAGS (APIC_BASE_BSP | APIC_BASE_X2APIC | APIC_BASE_ENABLE)
 #define REGISTER_STEP 16u
 #define REGISTER_BYTES 4u
 
@@ -32,6 +32,7 @@ int irqchip_new(const struct irqchip_options *options, struct irqchip **out)
     }
     chip->options = *options;
     chip->allocator = *allocator;
+    atomic_init(&chip->x2apic_api, 0);
     if (options->gpa_bits == 0 || options->gpa_bits > GPA_BITS_DEFAULT) {
         chip->options.gpa_bits = GPA_BITS_DEFAULT;
     }
@@ -117,6 +118,9 @@ void turn_end(struct turn *turn)
             chip->options.wake(chip->options.opaque, i);
         }
     }
+    for (unsigned i = 0; i < turn->ended_count && chip->options.ended != NULL; i++) {
+        chip->options.ended(chip->options.opaque, turn->ended[i]);
+    }
 }
 
 void turn_wake_all(struct turn *turn)
@@ -130,7 +134,7 @@ void turn_wake_all(struct turn *turn)
 
 /* ---- vCPUs ---- */
 
-int irqchip_vcpu_add(struct irqchip *chip, unsigned vcpu)
+int irqchip_vcpu_add(struct irqchip *chip, unsigned vcpu, enum irqchip_role role)
 {
     struct lapic *lapic;
     struct turn turn;
@@ -143,7 +147,7 @@ int irqchip_vcpu_add(struct irqchip *chip, unsigned vcpu)
     if (lapic == NULL) {
         return -ENOMEM;
     }
-    lapic_power_up(lapic, vcpu);
+    lapic_power_up(lapic, vcpu, role);
     turn_begin(&turn, chip);
     is_new = chip->lapics[vcpu] == NULL;
     if (is_new) {
@@ -171,6 +175,11 @@ void irqchip_vcpu_remove(struct irqchip *chip, unsigned vcpu)
     mem_free(&chip->allocator, lapic);
 }
 
+void irqchip_use_x2apic_api(struct irqchip *chip, unsigned flags)
+{
+    atomic_fetch_or_explicit(&chip->x2apic_api, flags, memory_order_relaxed);
+}
+
 /* ---- ports ---- */
 
 static bool port_is_mine(const struct irqchip *chip, uint16_t port)
@@ -196,7 +205,16 @@ static void write_byte(struct turn *turn, uint16_t port, uint8_t value)
         return;
     }
     if (pic_owns(port)) {
+        uint16_t before = pic_in_service(&chip->pics);
+        uint16_t ended;
+
         pic_write(&chip->pics, port, value);
+        ended = before & (uint16_t)~pic_in_service(&chip->pics);
+        for (unsigned pin = 0; pin < PIC_PINS; pin++) {
+            if ((ended >> pin & 1) != 0) {
+                routes_end(turn, pin);
+            }
+        }
     } else {
         uint64_t edge_ns = chip->pit.edge_ns;
 
@@ -256,6 +274,7 @@ bool irqchip_port_write(struct irqchip *chip, uint16_t port, unsigned size_bytes
 struct mmio_target {
     struct lapic *lapic; /* or else the IOAPIC, if it is the chips' */
     bool is_mine;
+    bool is_hole; /* where the APIC's registers would be, if it had them there */
     unsigned offset;
 };
 
@@ -266,11 +285,12 @@ static struct mmio_target target_of(const struct irqchip *chip, unsigned vcpu, u
     uint64_t ioapic_gpa = chip->ioapic.state.base_address;
     struct mmio_target target = {0};
 
-    if (lapic != NULL && lapic_is_present(lapic)) {
+    if (lapic != NULL) {
         uint64_t page_gpa = align_down(lapic->base, APIC_PAGE_BYTES);
 
         if (range_holds(page_gpa, APIC_PAGE_BYTES, gpa, size_bytes)) {
             target.is_mine = true;
+            target.is_hole = !lapic_is_present(lapic) || lapic_is_x2apic(lapic);
             target.lapic = lapic;
             target.offset = (unsigned)(gpa - page_gpa);
             return target;
@@ -297,7 +317,9 @@ bool irqchip_mmio_read(struct irqchip *chip, unsigned vcpu, uint64_t gpa, unsign
 
     turn_begin(&turn, chip);
     target = target_of(chip, vcpu, gpa, size_bytes);
-    if (target.is_mine) {
+    if (target.is_hole) {
+        memset(data, 0xff, size_bytes);
+    } else if (target.is_mine) {
         unsigned byte = target.offset % REGISTER_STEP;
 
         memset(data, 0, size_bytes);
@@ -336,7 +358,7 @@ bool irqchip_mmio_write(struct irqchip *chip, unsigned vcpu, uint64_t gpa, unsig
     memcpy(&value, data, size_bytes < sizeof(value) ? size_bytes : sizeof(value));
     turn_begin(&turn, chip);
     target = target_of(chip, vcpu, gpa, size_bytes);
-    if (target.is_mine) {
+    if (target.is_mine && !target.is_hole) {
         write_register(&turn, &target, value, size_bytes);
     }
     turn_end(&turn);
@@ -362,6 +384,7 @@ uint64_t irqchip_apic_base(struct irqchip *chip, unsigned vcpu)
 
 int irqchip_set_apic_base(struct irqchip *chip, unsigned vcpu, uint64_t value)
 {
+    bool is_no_mode = (value & (APIC_BASE_X2APIC | APIC_BASE_ENABLE)) == APIC_BASE_X2APIC;
     uint64_t addresses = align_down((UINT64_C(1) << chip->options.gpa_bits) - 1, APIC_PAGE_BYTES);
     struct lapic *lapic;
     struct turn turn;
@@ -369,13 +392,39 @@ int irqchip_set_apic_base(struct irqchip *chip, unsigned vcpu, uint64_t value)
 
     turn_begin(&turn, chip);
     lapic = chip_lapic(chip, vcpu);
-    if (lapic != NULL && (value & ~(addresses | APIC_BASE_FLAGS)) == 0) {
-        lapic->base = value;
+    if (lapic != NULL && !is_no_mode && (value & ~(addresses | APIC_BASE_FLAGS)) == 0) {
+        lapic_set_base(lapic, value);
         turn_wake(&turn, vcpu);
         rc = 0;
     }
     turn_end(&turn);
     return rc;
+}
+
+bool irqchip_read_x2apic(struct irqchip *chip, unsigned vcpu, uint32_t number, uint64_t *value)
+{
+    struct lapic *lapic;
+    struct turn turn;
+    bool is_there;
+
+    turn_begin(&turn, chip);
+    lapic = chip_lapic(chip, vcpu);
+    is_there = lapic != NULL && lapic_read_msr(&turn, lapic, number, value);
+    turn_end(&turn);
+    return is_there;
+}
+
+bool irqchip_write_x2apic(struct irqchip *chip, unsigned vcpu, uint32_t number, uint64_t value)
+{
+    struct lapic *lapic;
+    struct turn turn;
+    bool is_done;
+
+    turn_begin(&turn, chip);
+    lapic = chip_lapic(chip, vcpu);
+    is_done = lapic != NULL && lapic_write_msr(&turn, lapic, number, value);
+    turn_end(&turn);
+    return is_done;
 }
 
 uint8_t irqchip_cr8(struct irqchip *chip, unsigned vcpu)

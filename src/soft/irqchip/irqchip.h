@@ -56,6 +56,9 @@ struct irqchip_options {
      * irqchip_vcpu_remove() has returned: it knows the vCPU by its number.
      */
     void (*wake)(void *opaque, unsigned vcpu);
+
+    /* A guest has ended an interrupt of a pin that GSI leads to: NULL, or called as `wake`, before the call returns. */
+    void (*ended)(void *opaque, uint32_t gsi);
     void *opaque;
 };
 
@@ -68,11 +71,16 @@ int irqchip_new(const struct irqchip_options *options, struct irqchip **out);
 /* No call is in progress, no vCPU is left. NULL is allowed. */
 void irqchip_free(struct irqchip *chip);
 
+enum irqchip_role {
+    IRQCHIP_BOOTSTRAP, /* the processor that firmware begins on: there is one */
+    IRQCHIP_APPLICATION,
+};
+
 /*
- * A local APIC comes or goes. vCPU 0 is the bootstrap processor.
+ * A local APIC comes or goes.
  * Return: 0; -EINVAL a number that no APIC has; -EEXIST it has one; -ENOMEM.
  */
-int irqchip_vcpu_add(struct irqchip *chip, unsigned vcpu);
+int irqchip_vcpu_add(struct irqchip *chip, unsigned vcpu, enum irqchip_role role);
 void irqchip_vcpu_remove(struct irqchip *chip, unsigned vcpu);
 
 /* ---- the guest's accesses; a vCPU that has no APIC sees no APIC page ---- */
@@ -87,7 +95,8 @@ bool irqchip_port_read(struct irqchip *chip, uint16_t port, unsigned size_bytes,
 bool irqchip_port_write(struct irqchip *chip, uint16_t port, unsigned size_bytes, uint32_t value);
 
 /*
- * MMIO: the vCPU's APIC page where its APIC base says, and 256 bytes of the IOAPIC. Registers are 32 bits wide and
+ * MMIO: the vCPU's APIC page where its APIC base says (where its APIC is disabled or in x2APIC mode, reads are ones and
+ * writes are dropped, as in KVM), and 256 bytes of the IOAPIC. Registers are 32 bits wide and
  * 16 bytes apart: reads within one give its bytes, other reads zeroes; APIC writes that are not just one
  * register are dropped. @size_bytes is 1 to 8.
  * Return: as above.
@@ -99,9 +108,32 @@ bool irqchip_mmio_write(struct irqchip *chip, unsigned vcpu, uint64_t gpa, unsig
 
 /* ---- a vCPU's registers that are the APIC's ---- */
 
-/* IA32_APIC_BASE. Set: -EINVAL for what raises #GP: reserved bits, x2APIC. Without an APIC it reads 0. */
+/*
+ * IA32_APIC_BASE. Without an APIC it reads 0. In x2APIC mode the APIC's registers are MSRs alone, and its ID is the
+ * vCPU's number; an APIC that is enabled begins with that ID too. All else stays, as in KVM.
+ * Set: -EINVAL no APIC; what raises #GP of any writer: reserved bits, x2APIC mode of an APIC that is disabled. Whether
+ * the vCPU has that mode, and may go there from where it is, is for the caller.
+ */
 uint64_t irqchip_apic_base(struct irqchip *chip, unsigned vcpu);
 int irqchip_set_apic_base(struct irqchip *chip, unsigned vcpu, uint64_t value);
+
+/*
+ * RDMSR and WRMSR of @number, IRQCHIP_X2APIC_FIRST to _LAST. A whole ICR is written at once. KVM's way: reserved bits of
+ * the lower half are dropped, but of ICR, ESR and SELF_IPI, of which they are #GP as the SDM has it.
+ * Return: false: #GP, and nothing has happened: no APIC, not in x2APIC mode, no such register, not for reading or
+ * writing, a value that it cannot have.
+ */
+#define IRQCHIP_X2APIC_FIRST 0x800u
+#define IRQCHIP_X2APIC_LAST 0x8ffu
+bool irqchip_read_x2apic(struct irqchip *chip, unsigned vcpu, uint32_t number, uint64_t *value);
+bool irqchip_write_x2apic(struct irqchip *chip, unsigned vcpu, uint32_t number, uint64_t value);
+
+/*
+ * KVM_CAP_X2APIC_API: from now on, for good. KVM_X2APIC_API_USE_32BIT_IDS: states have IDs of x2APIC mode as they are
+ * instead of shifted by 24, and the upper half of MSIs' addresses counts. _DISABLE_BROADCAST_QUIRK: see
+ * lapic_matches(). Users say so before the calls that it is about.
+ */
+void irqchip_use_x2apic_api(struct irqchip *chip, unsigned flags);
 
 /* CR8: the upper half of TPR. Set takes the low four bits: that others raise #GP is for the caller. */
 uint8_t irqchip_cr8(struct irqchip *chip, unsigned vcpu);
@@ -164,6 +196,12 @@ uint64_t irqchip_deadline_ns(struct irqchip *chip, unsigned vcpu);
  */
 int irqchip_set_line(struct irqchip *chip, uint32_t gsi, bool level);
 
+/*
+ * The same for another wire of the line, which is high while any of them is: it falls by itself when the guest ends the interrupt
+ * at one of the pins that the GSI leads to, before the chips look at the line again.
+ */
+int irqchip_resample_line(struct irqchip *chip, uint32_t gsi, bool level);
+
 /* A message-signalled interrupt. Return: how many took it. */
 int irqchip_msi(struct irqchip *chip, uint64_t address, uint32_t data);
 
@@ -190,7 +228,10 @@ int irqchip_ioctl_set(struct irqchip *chip, const struct kvm_irqchip *state);
 int irqchip_ioctl_get_pit(struct irqchip *chip, struct kvm_pit_state2 *state);
 int irqchip_ioctl_set_pit(struct irqchip *chip, const struct kvm_pit_state2 *state);
 
-/* KVM_GET_LAPIC, KVM_SET_LAPIC: -EINVAL no chips, no such vCPU. */
+/*
+ * KVM_GET_LAPIC, KVM_SET_LAPIC: -EINVAL no chips, no such vCPU; in x2APIC mode, with KVM_X2APIC_API_USE_32BIT_IDS, an ID
+ * that is not its. Without that it is passed over, as in KVM; the logical ID is in any case.
+ */
 int irqchip_ioctl_get_lapic(struct irqchip *chip, unsigned vcpu, struct kvm_lapic_state *state);
 int irqchip_ioctl_set_lapic(struct irqchip *chip, unsigned vcpu,
                             const struct kvm_lapic_state *state);

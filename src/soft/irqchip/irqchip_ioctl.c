@@ -150,7 +150,7 @@ int irqchip_ioctl_get_lapic(struct irqchip *chip, unsigned vcpu, struct kvm_lapi
     turn_begin(&turn, chip);
     lapic = chip_lapic(chip, vcpu);
     if (lapic != NULL) {
-        lapic_get_state(lapic, state, turn.now_ns);
+        lapic_get_state(&turn, lapic, state);
     }
     turn_end(&turn);
     return lapic != NULL ? 0 : -EINVAL;
@@ -161,6 +161,7 @@ int irqchip_ioctl_set_lapic(struct irqchip *chip, unsigned vcpu,
 {
     struct lapic *lapic;
     struct turn turn;
+    int rc = -EINVAL;
 
     if (chip == NULL) {
         return -EINVAL;
@@ -168,10 +169,10 @@ int irqchip_ioctl_set_lapic(struct irqchip *chip, unsigned vcpu,
     turn_begin(&turn, chip);
     lapic = chip_lapic(chip, vcpu);
     if (lapic != NULL) {
-        lapic_set_state(&turn, lapic, state);
+        rc = lapic_set_state(&turn, lapic, state);
     }
     turn_end(&turn);
-    return lapic != NULL ? 0 : -EINVAL;
+    return rc;
 }
 
 int irqchip_ioctl_msi(struct irqchip *chip, const struct kvm_msi *msi)

@@ -15,6 +15,8 @@
 #define VECTOR_FIRST 16u
 #define CLASS 0xf0u
 #define BROADCAST 0xffu
+#define BROADCAST_X2APIC UINT32_MAX
+#define ICR_BUSY (1u << 12)
 #define LVT_EXTINT (APIC_EXTINT << 8)
 #define VECTOR_WORDS 8u
 
@@ -36,8 +38,11 @@ void lapic_init_reset(struct lapic *lapic)
         lapic_put(lapic, LVT[i], APIC_LVT_MASKED);
     }
     /* KVM's way: firmware that knows no APIC has the PICs at the bootstrap processor's LINT0. */
-    if (lapic->vcpu == 0) {
+    if (lapic->role == IRQCHIP_BOOTSTRAP) {
         lapic_put(lapic, APIC_LVT_LINT0, LVT_EXTINT);
+    }
+    if (lapic_is_x2apic(lapic)) {
+        lapic_derive_ids(lapic);
     }
     lapic->errors = 0;
     lapic->deadline_ns = IRQCHIP_NEVER;
@@ -46,11 +51,13 @@ void lapic_init_reset(struct lapic *lapic)
     lapic->sipi_pending = false;
 }
 
-void lapic_power_up(struct lapic *lapic, unsigned vcpu)
+void lapic_power_up(struct lapic *lapic, unsigned vcpu, enum irqchip_role role)
 {
     memset(lapic, 0, sizeof(*lapic));
     lapic->vcpu = vcpu;
-    lapic->base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (vcpu == 0 ? APIC_BASE_BSP : 0);
+    lapic->role = role;
+    lapic->base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE;
+    lapic->base |= role == IRQCHIP_BOOTSTRAP ? APIC_BASE_BSP : 0;
     lapic_put(lapic, APIC_ID, vcpu << 24);
     lapic_init_reset(lapic);
 }
@@ -140,16 +147,44 @@ static void end_of_interrupt(struct turn *turn, struct lapic *lapic)
 
 /* ---- messages ---- */
 
-bool lapic_matches(const struct lapic *lapic, const struct apic_message *message)
+/*
+ * KVM's way, which guests without remapping of interrupts need: 0xff of a device or pin, who know 8 bits, is everyone
+ * in x2APIC mode as well, unless KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK says otherwise.
+ */
+static uint32_t broadcast_of(const struct irqchip *chip, const struct lapic *lapic,
+                             const struct apic_message *message)
 {
-    uint8_t to = message->destination;
-    uint8_t mine = (uint8_t)(lapic_get(lapic, APIC_LDR) >> 24);
+    bool is_exact =
+        message->is_ipi || irqchip_has_x2apic_api(chip, KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+
+    return lapic_is_x2apic(lapic) && is_exact ? BROADCAST_X2APIC : BROADCAST;
+}
+
+static bool matches_x2apic(const struct lapic *lapic, const struct apic_message *message)
+{
+    uint32_t to = message->destination;
+    uint32_t mine = lapic_get(lapic, message->is_logical ? APIC_LDR : APIC_ID);
+
+    if (!message->is_logical) {
+        return to == mine;
+    }
+    return to >> 16 == mine >> 16 && (to & mine & 0xffff) != 0;
+}
+
+bool lapic_matches(const struct irqchip *chip, const struct lapic *lapic,
+                   const struct apic_message *message)
+{
+    uint32_t to = message->destination;
+    uint32_t mine = lapic_get(lapic, APIC_LDR) >> 24;
 
     if (!lapic_is_present(lapic)) {
         return false;
     }
-    if (to == BROADCAST) {
+    if (to == broadcast_of(chip, lapic, message)) {
         return true;
+    }
+    if (lapic_is_x2apic(lapic)) {
+        return matches_x2apic(lapic, message);
     }
     if (!message->is_logical) {
         return to == lapic_get(lapic, APIC_ID) >> 24;
@@ -278,7 +313,7 @@ static void write_lvt(struct turn *turn, struct lapic *lapic, unsigned at, uint3
 
 static void write_svr(struct lapic *lapic, uint32_t value)
 {
-    lapic_put(lapic, APIC_SVR, value & 0x1ff);
+    lapic_put(lapic, APIC_SVR, value & 0x3ff);
     if ((value & APIC_SVR_ENABLE) == 0) {
         for (unsigned i = 0; i < sizeof(LVT) / sizeof(LVT[0]); i++) {
             lapic_put(lapic, LVT[i], lapic_get(lapic, LVT[i]) | APIC_LVT_MASKED);
@@ -286,19 +321,18 @@ static void write_svr(struct lapic *lapic, uint32_t value)
     }
 }
 
-/* ICR: a message of the processor's own. */
-static void write_icr(struct turn *turn, struct lapic *lapic, uint32_t value)
+void lapic_send(struct turn *turn, struct lapic *lapic, uint32_t command, uint32_t destination)
 {
     const struct apic_message message = {
-        .vector = (uint8_t)value,
-        .mode = value >> 8 & 7,
-        .is_logical = (value >> 11 & 1) != 0,
-        .is_level = (value >> 15 & 1) != 0,
-        .destination = (uint8_t)(lapic_get(lapic, APIC_ICR_HIGH) >> 24),
+        .vector = (uint8_t)command,
+        .mode = command >> 8 & 7,
+        .is_logical = (command >> 11 & 1) != 0,
+        .is_level = (command >> 15 & 1) != 0,
+        .destination = destination,
+        .is_ipi = true,
     };
-    bool is_assert = (value >> 14 & 1) != 0;
+    bool is_assert = (command >> 14 & 1) != 0;
 
-    lapic_put(lapic, APIC_ICR_LOW, value & 0xccfff & ~(1u << 12)); /* never seen under way */
     if (message.mode == APIC_INIT && message.is_level && !is_assert) {
         return; /* INIT level de-assert, which processors ignore */
     }
@@ -306,7 +340,7 @@ static void write_icr(struct turn *turn, struct lapic *lapic, uint32_t value)
         lapic_error(turn, lapic, APIC_ERROR_SEND_VECTOR);
         return;
     }
-    switch (value >> 18 & 3) {
+    switch (command >> 18 & 3) {
     case 0:
         (void)bus_send(turn, &message);
         break;
@@ -320,6 +354,13 @@ static void write_icr(struct turn *turn, struct lapic *lapic, uint32_t value)
         (void)bus_broadcast(turn, &message, lapic);
         break;
     }
+}
+
+/* It is never seen under way. Reserved bits stay, as in KVM. */
+void lapic_command(struct turn *turn, struct lapic *lapic, uint32_t command, uint32_t destination)
+{
+    lapic_put(lapic, APIC_ICR_LOW, command & ~ICR_BUSY);
+    lapic_send(turn, lapic, command, destination);
 }
 
 void lapic_set_tpr(struct turn *turn, struct lapic *lapic, uint8_t value)
@@ -401,7 +442,7 @@ void lapic_write(struct turn *turn, struct lapic *lapic, unsigned at, uint32_t v
         write_esr(lapic);
         return;
     case APIC_ICR_LOW:
-        write_icr(turn, lapic, value);
+        lapic_command(turn, lapic, value, lapic_get(lapic, APIC_ICR_HIGH) >> 24);
         return;
     case APIC_ICR_HIGH:
         lapic_put(lapic, APIC_ICR_HIGH, value & 0xff000000);

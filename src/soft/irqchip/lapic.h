@@ -1,10 +1,14 @@
 /*
  * soft/irqchip/lapic.h - a vCPU's local APIC. Its registers are kept as KVM gives them out: 32 bits, 16 bytes apart.
  *
+ * In x2APIC mode (lapic_x2apic.c) these are MSRs: the ID has 32 bits, and ICR is both its halves at once.
+ *
  * Its timer is a deadline: the current count follows from it. The APIC's bus runs at 1 GHz, as KVM's.
  */
 #ifndef SOFT_IRQCHIP_LAPIC_H
 #define SOFT_IRQCHIP_LAPIC_H
+
+#include "soft/irqchip/irqchip.h"
 
 #include "soft/irqchip/bus.h"
 
@@ -14,6 +18,7 @@
 
 #define APIC_BASE_DEFAULT 0xfee00000u
 #define APIC_BASE_BSP (1u << 8)
+#define APIC_BASE_X2APIC (1u << 10)
 #define APIC_BASE_ENABLE (1u << 11)
 #define APIC_PAGE_BYTES 0x1000u
 
@@ -43,6 +48,7 @@ enum apic_register {
     APIC_TIMER_INITIAL = 0x380,
     APIC_TIMER_CURRENT = 0x390,
     APIC_TIMER_DIVIDE = 0x3e0,
+    APIC_SELF_IPI = 0x3f0, /* x2APIC mode only */
 };
 
 #define APIC_LVT_MASKED (1u << 16)
@@ -56,6 +62,7 @@ enum apic_timer_mode {
 
 struct lapic {
     unsigned vcpu;
+    enum irqchip_role role;
     uint32_t registers[KVM_APIC_REG_SIZE / 4];
     uint64_t base;         /* IA32_APIC_BASE */
     uint32_t errors;       /* that a write to ESR will show */
@@ -68,7 +75,7 @@ struct lapic {
     uint8_t sipi_vector;
 };
 
-void lapic_power_up(struct lapic *lapic, unsigned vcpu);
+void lapic_power_up(struct lapic *lapic, unsigned vcpu, enum irqchip_role role);
 
 /* As after INIT: all but the ID and the base. */
 void lapic_init_reset(struct lapic *lapic);
@@ -83,12 +90,18 @@ static inline void lapic_put(struct lapic *lapic, unsigned at, uint32_t value)
     lapic->registers[at / 4] = value;
 }
 
-/* By IA32_APIC_BASE; and by the spurious vector's register too. */
+/* By IA32_APIC_BASE; and by the spurious vector's register too. Present ones may be in x2APIC mode. */
 bool lapic_is_present(const struct lapic *lapic);
 bool lapic_is_enabled(const struct lapic *lapic);
 
+static inline bool lapic_is_x2apic(const struct lapic *lapic)
+{
+    return (lapic->base & APIC_BASE_X2APIC) != 0;
+}
+
 /* Is a message for it? PPR, as a vector. */
-bool lapic_matches(const struct lapic *lapic, const struct apic_message *message);
+bool lapic_matches(const struct irqchip *chip, const struct lapic *lapic,
+                   const struct apic_message *message);
 uint8_t lapic_priority(const struct lapic *lapic);
 
 /* Return: whether it is taken, pending or made so. */
@@ -104,6 +117,9 @@ void lapic_pic_rises(struct turn *turn, struct lapic *lapic);
 
 uint32_t lapic_read(struct turn *turn, struct lapic *lapic, unsigned at);
 void lapic_write(struct turn *turn, struct lapic *lapic, unsigned at, uint32_t value);
+/* A message of the processor's own: as the lower half of ICR has it, to @destination; and by writing that half. */
+void lapic_send(struct turn *turn, struct lapic *lapic, uint32_t command, uint32_t destination);
+void lapic_command(struct turn *turn, struct lapic *lapic, uint32_t command, uint32_t destination);
 void lapic_set_tpr(struct turn *turn, struct lapic *lapic, uint8_t value);
 
 /* SDM 3A, "Error Status Register". */
@@ -133,9 +149,23 @@ void lapic_timer_arm_tsc(struct lapic *lapic, uint64_t deadline, uint64_t tsc_no
 void lapic_timer_expire(struct turn *turn, struct lapic *lapic);
 uint64_t lapic_timer_deadline(const struct lapic *lapic);
 
-/* ---- state ---- */
+/* ---- lapic_x2apic.c ---- */
 
-void lapic_get_state(const struct lapic *lapic, struct kvm_lapic_state *state, uint64_t now_ns);
-void lapic_set_state(struct turn *turn, struct lapic *lapic, const struct kvm_lapic_state *state);
+/* IA32_APIC_BASE becomes @value, which is of a mode that there is. */
+void lapic_set_base(struct lapic *lapic, uint64_t value);
+
+/* The ID and the logical ID of x2APIC mode, which nobody writes. */
+void lapic_derive_ids(struct lapic *lapic);
+
+/* A register by its MSR. Return: false: #GP, and nothing has happened. */
+bool lapic_read_msr(struct turn *turn, struct lapic *lapic, uint32_t number, uint64_t *value);
+bool lapic_write_msr(struct turn *turn, struct lapic *lapic, uint32_t number, uint64_t value);
+
+/* ---- state; the ID of x2APIC mode as the chips' users want it ---- */
+
+void lapic_get_state(const struct turn *turn, const struct lapic *lapic,
+                     struct kvm_lapic_state *state);
+/* Return: 0; -EINVAL another ID than the APIC has in x2APIC mode, by users of 32-bit IDs. */
+int lapic_set_state(struct turn *turn, struct lapic *lapic, const struct kvm_lapic_state *state);
 
 #endif

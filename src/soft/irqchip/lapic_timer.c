@@ -5,6 +5,7 @@
  */
 #include "soft/irqchip/chip.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum apic_timer_mode lapic_timer_mode(const struct lapic *lapic)
@@ -91,11 +92,23 @@ void lapic_timer_arm_tsc(struct lapic *lapic, uint64_t deadline, uint64_t tsc_no
     lapic->deadline_ns = later(now_ns, by_ns < IRQCHIP_NEVER ? (uint64_t)by_ns : IRQCHIP_NEVER);
 }
 
+/* A vCPU that looks again at each tick must get on between them, however fast its guest would have them. */
+static uint64_t due_ns(const struct lapic *lapic)
+{
+    uint64_t soonest_ns = later(lapic->last_tick_ns, IRQCHIP_TICK_MIN_NS);
+
+    if (lapic_timer_mode(lapic) == APIC_PERIODIC && lapic->last_tick_ns != 0 &&
+        lapic->deadline_ns < soonest_ns) {
+        return soonest_ns;
+    }
+    return lapic->deadline_ns;
+}
+
 void lapic_timer_expire(struct turn *turn, struct lapic *lapic)
 {
     uint64_t period_ns = lapic_get(lapic, APIC_TIMER_INITIAL) * divisor(lapic);
 
-    if (turn->now_ns < lapic->deadline_ns || lapic->deadline_ns == IRQCHIP_NEVER) {
+    if (turn->now_ns < due_ns(lapic) || lapic->deadline_ns == IRQCHIP_NEVER) {
         return;
     }
     lapic->last_tick_ns = turn->now_ns;
@@ -113,35 +126,47 @@ void lapic_timer_expire(struct turn *turn, struct lapic *lapic)
 /* A masked timer needs no attention: it can be seen later that it has expired. */
 uint64_t lapic_timer_deadline(const struct lapic *lapic)
 {
-    uint64_t soonest_ns = later(lapic->last_tick_ns, IRQCHIP_TICK_MIN_NS);
+    bool is_masked = (lapic_get(lapic, APIC_LVT_TIMER) & APIC_LVT_MASKED) != 0;
 
-    if ((lapic_get(lapic, APIC_LVT_TIMER) & APIC_LVT_MASKED) != 0) {
-        return IRQCHIP_NEVER;
-    }
-    if (lapic_timer_mode(lapic) == APIC_PERIODIC && lapic->last_tick_ns != 0 &&
-        lapic->deadline_ns < soonest_ns) {
-        return soonest_ns;
-    }
-    return lapic->deadline_ns;
+    return is_masked ? IRQCHIP_NEVER : due_ns(lapic);
 }
 
-void lapic_get_state(const struct lapic *lapic, struct kvm_lapic_state *state, uint64_t now_ns)
+/* The ID's place in a state: 8 bits as in xAPIC mode, or all 32. */
+static unsigned id_shift(const struct turn *turn, const struct lapic *lapic)
+{
+    return lapic_is_x2apic(lapic) &&
+                   !irqchip_has_x2apic_api(turn->chip, KVM_X2APIC_API_USE_32BIT_IDS)
+               ? 24
+               : 0;
+}
+
+void lapic_get_state(const struct turn *turn, const struct lapic *lapic,
+                     struct kvm_lapic_state *state)
 {
     struct lapic copy = *lapic;
 
+    lapic_put(&copy, APIC_ID, lapic_get(lapic, APIC_ID) << id_shift(turn, lapic));
     lapic_put(&copy, APIC_PPR, lapic_priority(lapic));
-    lapic_put(&copy, APIC_TIMER_CURRENT, lapic_timer_current(lapic, now_ns));
+    lapic_put(&copy, APIC_TIMER_CURRENT, lapic_timer_current(lapic, turn->now_ns));
     memcpy(state->regs, copy.registers, sizeof(state->regs));
 }
 
 /* Bytes from outside become registers that a guest could have written, where something hangs on it. */
-void lapic_set_state(struct turn *turn, struct lapic *lapic, const struct kvm_lapic_state *state)
+int lapic_set_state(struct turn *turn, struct lapic *lapic, const struct kvm_lapic_state *state)
 {
     uint32_t version = lapic_get(lapic, APIC_VERSION);
     uint32_t left;
+    uint32_t id;
 
+    memcpy(&id, state->regs + APIC_ID, sizeof(id));
+    if (lapic_is_x2apic(lapic) && id_shift(turn, lapic) == 0 && id != lapic->vcpu) {
+        return -EINVAL;
+    }
     memcpy(lapic->registers, state->regs, sizeof(lapic->registers));
     lapic_put(lapic, APIC_VERSION, version);
+    if (lapic_is_x2apic(lapic)) {
+        lapic_derive_ids(lapic);
+    }
     lapic->errors = 0;
     lapic->tsc_deadline = 0;
     left = lapic_get(lapic, APIC_TIMER_CURRENT);
@@ -153,4 +178,5 @@ void lapic_set_state(struct turn *turn, struct lapic *lapic, const struct kvm_la
     }
     run(lapic, left, turn->now_ns);
     turn_wake(turn, lapic->vcpu);
+    return 0;
 }

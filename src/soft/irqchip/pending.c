@@ -140,6 +140,17 @@ int irqchip_set_line(struct irqchip *chip, uint32_t gsi, bool level)
     return status;
 }
 
+int irqchip_resample_line(struct irqchip *chip, uint32_t gsi, bool level)
+{
+    struct turn turn;
+    int status;
+
+    turn_begin(&turn, chip);
+    status = routes_set_source(&turn, gsi, SOURCE_RESAMPLE, level);
+    turn_end(&turn);
+    return status;
+}
+
 int irqchip_msi(struct irqchip *chip, uint64_t address, uint32_t data)
 {
     struct turn turn;

@@ -145,6 +145,11 @@ bool pic_output(const struct pic_pair *pics)
     return asking(pics, 0) != NONE;
 }
 
+uint16_t pic_in_service(const struct pic_pair *pics)
+{
+    return (uint16_t)(pics->chips[0].isr | pics->chips[1].isr << LINES);
+}
+
 static void end_service(struct kvm_pic_state *pic, unsigned line, bool rotate)
 {
     if (line == NONE) {

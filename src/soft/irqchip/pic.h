@@ -23,6 +23,9 @@ void pic_write(struct pic_pair *pics, uint16_t port, uint8_t value);
 /* @irq is 0 to 15. Return: as irqchip_set_line(). */
 int pic_set_line(struct pic_pair *pics, unsigned irq, bool level);
 
+/* Lines in service: bit N is line N. */
+uint16_t pic_in_service(const struct pic_pair *pics);
+
 /* Does the first chip ask for the processor? */
 bool pic_output(const struct pic_pair *pics);
 

@@ -425,7 +425,7 @@ void pit_write(struct pit *pit, uint16_t port, uint8_t value, uint64_t now_ns)
 
 bool pit_expire(struct pit *pit, uint64_t now_ns)
 {
-    if (now_ns < pit->edge_ns) {
+    if (now_ns < pit_deadline(pit)) {
         return false;
     }
     pit->edge_ns = next_edge(pit, now_ns);

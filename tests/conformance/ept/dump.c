@@ -175,10 +175,12 @@ void dump_drop(struct dump *dump)
 /* Does an entry of the dump lead to a table, and to which? SIZE_MAX: it does not. */
 static size_t table_below(const struct dump *dump, unsigned level, uint64_t entry)
 {
-    uint64_t present = dump->format == ORACLE_FORMAT_EPT ? EPT_RIGHTS : NPT_PRESENT;
-    uint64_t wrong = dump->format == ORACLE_FORMAT_EPT ? 0 : NPT_RESERVED;
+    bool is_table =
+        dump->format == ORACLE_FORMAT_EPT
+            ? entry_is_table(level, entry)
+            : level > 1 && (entry & NPT_PRESENT) != 0 && (entry & (NPT_LARGE | NPT_RESERVED)) == 0;
 
-    if (level == 1 || (entry & present) != present || (entry & (EPT_LARGE | wrong)) != 0) {
+    if (!is_table) {
         return SIZE_MAX;
     }
     return ((entry & EPT_ADDRESS) - table_address(0)) / PAGE_BYTES_4K;

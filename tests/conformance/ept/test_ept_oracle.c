@@ -49,6 +49,8 @@ struct said {
     enum walk_result result;
     uint64_t host;  /* WALK_OK */
     uint64_t entry; /* the leaf as dumped, or what was in its place */
+    uint64_t
+        ways; /* bits that all entries on the way to it have, and it: a table may be protected as a whole */
 };
 
 /* What was compared, for the figures. */
@@ -83,10 +85,15 @@ static void walk_all(struct filler *filler, const struct dump *dump,
     for (unsigned i = 0; i < QUERIES_PER_ROUND; i++) {
         size_t indices[EPT_LEVELS_MAX];
         struct walk walk = {0};
+        unsigned levels = dump_walk(dump, queries[i].gpa, indices);
 
         said[i].result = mmu_walk(vcpu, queries[i].gpa, access_of(&queries[i]), &walk);
         said[i].host = (uintptr_t)walk.host;
-        said[i].entry = dump->words[indices[dump_walk(dump, queries[i].gpa, indices) - 1]];
+        said[i].entry = dump->words[indices[levels - 1]];
+        said[i].ways = UINT64_MAX;
+        for (unsigned level = 0; level < levels; level++) {
+            said[i].ways &= dump->words[indices[level]];
+        }
     }
     gm_mmu_leave(&vcpu->face);
 }
@@ -103,7 +110,7 @@ static struct oracle_answer expect_ept(const struct oracle_query *query, const s
     } else {
         answer.outcome = ORACLE_VIOLATION;
         answer.detail = rights[query->kind] | QUALIFICATION_LINEAR |
-                        (said->entry & EPT_RIGHTS) << QUALIFICATION_RIGHTS_SHIFT;
+                        (said->ways & EPT_RIGHTS) << QUALIFICATION_RIGHTS_SHIFT;
     }
     return answer;
 }

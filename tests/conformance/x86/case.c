@@ -6,6 +6,32 @@
 
 #include <string.h>
 
+/* Where x87 has no part in it: only the rounding is random, and no register in use. */
+static void make_x87(struct maker *maker)
+{
+    static const uint16_t precisions[] = {0, 0x200, 0x300, 0x300};
+    struct case_state *state = &maker->test->before;
+    enum form_group group = maker->test->form->group;
+    uint64_t random = rnd_next(maker->rnd);
+
+    state->fcw = (uint16_t)(0x37f ^ (random & 0x0c00));
+    if (group != GROUP_FPU && group != GROUP_X87 && group != GROUP_MMX) {
+        return;
+    }
+    state->fcw &= (uint16_t)~0x300;
+    state->fcw |= precisions[rnd_below(maker->rnd, 4)];
+    state->fcw &= (uint16_t)(maker_chance(maker, 3, 4) ? 0xffff : random | 0xffc0);
+    state->fsw = (uint16_t)(random >> 16) & 0x7f7f;
+    if (!maker_chance(maker, 1, 16)) { /* no exception pending */
+        state->fsw &= state->fcw | 0xffc0;
+    }
+    state->fsw |= (state->fsw & ~state->fcw & 0x3f) != 0 ? 0x8080 : 0;
+    state->ftw = (uint8_t)(random >> 32 | random >> 40);
+    for (unsigned i = 0; i < 8; i++) {
+        value_random_80_bits(maker->rnd, state->st[i]);
+    }
+}
+
 static void make_state(struct maker *maker)
 {
     struct case_state *state = &maker->test->before;
@@ -19,9 +45,10 @@ static void make_state(struct maker *maker)
     }
     state->rflags = 2 | FLAG_IF | (rnd_next(rnd) & (FLAGS_STATUS | FLAG_ID));
     state->rflags |= maker_chance(maker, 1, 4) ? FLAG_DF : 0;
+    state->rflags |= maker_chance(maker, 1, 8) ? FLAG_AC : 0; /* Linux has set CR0.AM */
     state->mxcsr = (uint32_t)rnd_next(rnd) & 0x0000e07f; /* rounding, FTZ, DAZ, exceptions seen */
     state->mxcsr |= maker_chance(maker, 7, 8) ? 0x1f80 : (uint32_t)rnd_next(rnd) & 0x1f80;
-    state->fcw = (uint16_t)(0x37f ^ (rnd_next(rnd) & 0x0c00)); /* rounding */
+    make_x87(maker);
 }
 
 /* Prefixes that change nothing, or the address. */
@@ -53,7 +80,7 @@ static void make_prefixes(struct maker *maker)
         maker->is_repeated = true;
         maker->legacy[maker->legacy_count++] = maker_chance(maker, 2, 3) ? 0xf3 : 0xf2;
     }
-    if (form->encoding < ENCODING_VEX && (form->flags & FORM_RARE) == 0 &&
+    if (form->encoding < ENCODING_VEX && (form->flags & (FORM_RARE | FORM_NO_LOCK)) == 0 &&
         maker_chance(maker, 1, 256)) {
         maker->legacy[maker->legacy_count++] = 0xf0;
     }
@@ -157,6 +184,15 @@ static void make_special_before(struct maker *maker)
         }
         maker_lead_register(maker, X86_RBX, test->target - (maker->is_gs ? CASE_GS_BASE : 0));
         break;
+    case SPECIAL_XSAVE: /* of the states that both have: x87's and SSE's */
+    case SPECIAL_XRSTOR:
+        maker_set_register(maker, X86_RAX, rnd_next(maker->rnd) << 32 | rnd_below(maker->rnd, 4));
+        maker_set_register(maker, X86_RDX, rnd_next(maker->rnd) << 32);
+        break;
+    case SPECIAL_LENGTHS:
+        gpr[X86_RAX] = maker_chance(maker, 3, 4) ? rnd_below(maker->rnd, 20) : gpr[X86_RAX];
+        gpr[X86_RDX] = maker_chance(maker, 3, 4) ? 0 - rnd_below(maker->rnd, 20) : gpr[X86_RDX];
+        break;
     case SPECIAL_LOOP:
         gpr[X86_RCX] = maker_chance(maker, 1, 2) ? rnd_below(maker->rnd, 3) : gpr[X86_RCX];
         test->branch = random_branch(maker, true);
@@ -231,7 +267,7 @@ static void lead_compare(struct maker *maker)
     maker_put(maker, test->target + half, &gpr[X86_RDX], half);
 }
 
-/* An image that is mostly valid. Its x87 registers are 0, as native.c keeps them. */
+/* An image that is mostly valid. */
 static void lead_fxrstor(struct maker *maker)
 {
     uint8_t image[160] = {0};
@@ -242,6 +278,16 @@ static void lead_fxrstor(struct maker *maker)
     memcpy(image, &fcw, sizeof(fcw));
     memcpy(image + 24, &mxcsr, sizeof(mxcsr));
     maker_put(maker, maker->test->target, image, sizeof(image));
+}
+
+/* ... and of XSAVE's: with a header that is mostly valid. */
+static void lead_xrstor(struct maker *maker)
+{
+    uint64_t header[8] = {rnd_below(maker->rnd, 4)};
+
+    lead_fxrstor(maker);
+    header[rnd_below(maker->rnd, 3)] |= maker_chance(maker, 1, 8) ? UINT64_C(1) << 62 : 0;
+    maker_put(maker, maker->test->target + 512, header, sizeof(header));
 }
 
 static void make_special_after(struct maker *maker)
@@ -268,6 +314,9 @@ static void make_special_after(struct maker *maker)
         break;
     case SPECIAL_FXRSTOR:
         lead_fxrstor(maker);
+        break;
+    case SPECIAL_XRSTOR:
+        lead_xrstor(maker);
         break;
     case SPECIAL_SELECTOR: /* Linux's descriptors, as guest.c has them as well */
         value = value_random(maker->rnd) & ~UINT64_C(0xffff);

@@ -33,7 +33,9 @@ struct case_state {
     uint64_t rflags;
     union x86_xmm xmm[16];
     uint32_t mxcsr;
-    uint16_t fcw;
+    uint16_t fcw, fsw;
+    uint16_t ftw;      /* abridged, as FXSAVE has it: a bit for each register that is not empty */
+    uint8_t st[8][10]; /* in the stack's order */
 };
 
 /* After an instruction: complete, or before it with an exception. */
@@ -67,15 +69,26 @@ struct case_mask {
     bool is_fault_undefined; /* which one it is, if there is one */
 };
 
-/* Features of the host, by form_feature. */
+/* MXCSR's bits: what all processors have, and what AMD's alone have (misaligned exception mask, APM 1, 4.2.2). */
+#define CASE_MXCSR_KNOWN UINT32_C(0xffff)
+#define CASE_MXCSR_MM UINT32_C(0x20000)
+
+/* Of the host. */
 struct case_features {
-    bool has[FEATURE_COUNT];
-    bool has_gs_base;
+    bool has[FEATURE_COUNT]; /* by form_feature */
+    /* A fault of a repeated comparison leaves the flags that were there before (SDM 2, REP). AMD's manual does not say
+       so, and its processors leave those of the last comparison. */
+    bool is_compare_undone;
 };
 
 /* Make a case out of random numbers. @data: CASE_DATA_BYTES, of which the writable part is changed. */
 void case_make(struct test_case *test, struct rnd *rnd, const struct form *form, uint8_t *data);
 
-struct case_mask case_undefined(const struct test_case *test, const struct case_outcome *outcome);
+/* Does its outcome depend on the host's vendor as a whole (a bit of MXCSR that only some have, alignment that only some
+   check), or is it known to be wrong? Such a case is not run. */
+bool case_is_left_out(const struct test_case *test, const uint8_t *data);
+
+struct case_mask case_undefined(const struct test_case *test, const struct case_outcome *outcome,
+                                const struct case_features *features);
 
 #endif

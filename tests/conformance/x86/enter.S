@@ -4,10 +4,10 @@
 #define RIP (CONTROL + 136)
 #define HOST_RSP (CONTROL + 152)
 #define MXCSR (CONTROL + 160)
-#define FCW (CONTROL + 164)
 #define XMM(number) (CONTROL + 176 + 16 * (number))
 #define HOST_MXCSR (CONTROL + 432)
 #define HOST_FCW (CONTROL + 436)
+#define X87 (CONTROL + 440)
 
         .text
         .globl  native_enter, native_leave, native_resume
@@ -23,8 +23,7 @@ native_enter:
         movq    %rsp, HOST_RSP
         stmxcsr HOST_MXCSR
         fnstcw  HOST_FCW
-        fninit
-        fldcw   FCW
+        frstor  X87
         .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
         movups  XMM(\number), %xmm\number
         .endr
@@ -60,7 +59,7 @@ native_leave:
         pushfq
         popq    RFLAGS
         stmxcsr MXCSR
-        fnstcw  FCW
+        fnsave  X87
         .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
         movups  %xmm\number, XMM(\number)
         .endr

@@ -23,11 +23,13 @@ enum form_group {
     GROUP_ATOMIC,
     GROUP_SEGMENT,
     GROUP_FPU,
+    GROUP_X87,
     GROUP_FORBIDDEN, /* in ring 3 */
     GROUP_SSE_MOVE,
     GROUP_SSE_INT,
     GROUP_SSE_FLOAT,
     GROUP_SSE_CONVERT,
+    GROUP_MMX,
     GROUP_COUNT,
 };
 
@@ -50,6 +52,7 @@ enum {
     SIZE_32 = 4,
     SIZE_64 = 8,
     SIZE_WIDE = SIZE_16 | SIZE_32 | SIZE_64,
+    SIZE_16_32 = SIZE_16 | SIZE_32,
     SIZE_32_64 = SIZE_32 | SIZE_64,
     SIZE_16_64 = SIZE_16 | SIZE_64,
 };
@@ -71,8 +74,9 @@ enum {
     FORM_ALIGNED = 8,     /* memory operand to 16 bytes */
     FORM_DEFAULT_64 = 16, /* 64 bits without REX.W */
     FORM_REPEAT = 32,
-    FORM_VECTOR = 64, /* no 66 or 67 on top */
-    FORM_RARE = 128,  /* faults always: costs a signal */
+    FORM_VECTOR = 64,   /* no 66 or 67 on top */
+    FORM_RARE = 128,    /* faults always: costs a signal */
+    FORM_NO_LOCK = 256, /* what LOCK does to it is not tried */
 };
 
 /* What is undefined (Intel SDM 2, of each instruction: "Flags Affected"). */
@@ -110,6 +114,9 @@ enum form_special {
     SPECIAL_COMPARE_PAIR,
     SPECIAL_MXCSR, /* often without reserved bits */
     SPECIAL_FXRSTOR,
+    SPECIAL_LENGTHS, /* RAX and RDX are often small */
+    SPECIAL_XSAVE,
+    SPECIAL_XRSTOR,
     SPECIAL_SELECTOR,  /* one that means the same on the host */
     SPECIAL_INTERRUPT, /* vectors that no process may call */
 };
@@ -124,6 +131,10 @@ enum form_feature {
     FEATURE_FSGSBASE,
     FEATURE_ADX,
     FEATURE_CLFLUSH,
+    FEATURE_SSE3,
+    FEATURE_SSE4, /* and SSE3, SSSE3 */
+    FEATURE_XSAVE,
+    FEATURE_XSAVEOPT,
     FEATURE_COUNT,
 };
 
@@ -133,7 +144,7 @@ struct form {
     uint8_t mandatory; /* 66, f2, f3, or 0 */
     uint8_t digit;
     uint8_t encoding, sizes, immediate, undefined, special, feature, group;
-    uint8_t flags;
+    uint16_t flags;
 };
 
 extern const struct form forms[];

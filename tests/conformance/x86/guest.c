@@ -3,6 +3,8 @@
 
 #include "model/require.h"
 
+#define STRING_ELEMENTS 8192u
+
 /* Physical addresses. The kernel's linear ones are by KERNEL higher. */
 enum {
     GPA_GDT = X86_RIG_GDT,
@@ -117,7 +119,8 @@ static void make_registers(struct guest *guest)
     cpu->idt = (struct x86_table){KERNEL + GPA_IDT, 0xfff};
     cpu->cr0 = 0x80050033; /* with AM */
     cpu->cr3 = GPA_PML4;
-    cpu->cr4 = 0x10620; /* FSGSBASE, OSXMMEXCPT, OSFXSR, PAE */
+    cpu->cr4 = 0x50620; /* OSXSAVE, FSGSBASE, OSXMMEXCPT, OSFXSR, PAE */
+    cpu->xcr0 = 3;
     cpu->msr.efer = 0xd01;
     cpu->guest_debug_step = true;
     x86_state_changed(cpu);
@@ -152,7 +155,10 @@ static void load_state(struct guest *guest, const struct case_state *state)
     memcpy(cpu->xmm, state->xmm, sizeof(state->xmm));
     cpu->rip = state->rip;
     cpu->mxcsr = state->mxcsr;
-    cpu->fpu = (struct x86_fpu){.fcw = state->fcw};
+    cpu->fpu = (struct x86_fpu){.fcw = state->fcw, .fsw = state->fsw, .ftw = (uint8_t)state->ftw};
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(cpu->fpu.st[i], state->st[i], sizeof(state->st[i]));
+    }
     x86_set_rflags(cpu, state->rflags);
 }
 
@@ -165,6 +171,11 @@ static void save_state(const struct guest *guest, struct case_state *state)
     state->rip = cpu->rip;
     state->mxcsr = cpu->mxcsr;
     state->fcw = cpu->fpu.fcw;
+    state->fsw = cpu->fpu.fsw;
+    state->ftw = cpu->fpu.ftw;
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(state->st[i], cpu->fpu.st[i], sizeof(state->st[i]));
+    }
     state->rflags = x86_get_rflags(cpu);
 }
 
@@ -201,18 +212,38 @@ static void to_ring_3(struct guest *guest)
     x86_state_changed(cpu);
 }
 
+/* Of the host. The interpreter computes with the guest's, and must leave these alone. */
+struct host_control {
+    uint16_t fcw;
+    uint32_t mxcsr;
+};
+
+static struct host_control host_control(void)
+{
+    struct host_control control;
+
+    __asm__ volatile("fnstcw %0\n\tstmxcsr %1" : "=m"(control.fcw), "=m"(control.mxcsr));
+    control.mxcsr &= ~UINT32_C(0x3f); /* flags are nobody's */
+    return control;
+}
+
 void guest_run(struct guest *guest, const struct test_case *test, struct case_outcome *outcome)
 {
     struct x86_vcpu *cpu = guest->rig.cpu;
     uint8_t *code = guest->rig.rig.memory + GPA_CODE + (test->before.rip - CASE_CODE);
     bool is_repeated = (test->form->flags & FORM_REPEAT) != 0;
+    struct host_control before = host_control(), after;
     enum x86_exit exit;
 
     memcpy(code, test->bytes, test->mapped);
     load_state(guest, &test->before);
     do {
-        exit = x86_run(cpu, 1);
+        /* A fault is one, its handler's HLT another; elements of strings count, too. */
+        exit = x86_run(cpu, 2 + (is_repeated ? STRING_ELEMENTS : 0));
     } while (exit == X86_EXIT_DEBUG && is_repeated && cpu->rip == test->before.rip);
+    after = host_control();
+    REQUIRE(after.fcw == before.fcw && after.mxcsr == before.mxcsr, "host's control: %x, %x",
+            after.fcw, after.mxcsr);
     if (test->form->special == SPECIAL_BIT) { /* may have changed it */
         memset(guest->rig.rig.memory + GPA_CODE, INT3, CASE_CODE_BYTES);
     }

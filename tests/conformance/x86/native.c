@@ -32,6 +32,12 @@
 #define ERROR_PRESENT 1u
 #define SIGNAL_STACK_BYTES 0x10000
 
+/* As FNSAVE has it. */
+struct x87 {
+    uint32_t fcw, fsw, ftw, pointers[4];
+    uint8_t st[8][10];
+};
+
 /* enter.S knows these offsets. */
 struct control {
     uint64_t gpr[16];      /* 0 */
@@ -40,11 +46,12 @@ struct control {
     uint64_t leave;        /* 144: where the jump behind the instruction leads to */
     uint64_t host_rsp;     /* 152 */
     uint32_t mxcsr;        /* 160 */
-    uint16_t fcw, padding; /* 164 */
+    uint32_t padding;      /* 164 */
     uint64_t padding2;     /* 168 */
     union x86_xmm xmm[16]; /* 176 */
     uint32_t host_mxcsr;   /* 432 */
     uint16_t host_fcw;     /* 436 */
+    struct x87 x87;        /* 440 */
     /* Of the handler. */
     volatile sig_atomic_t is_running;
     int vector;
@@ -55,10 +62,11 @@ struct control {
 static_assert(offsetof(struct control, rflags) == 128, "as enter.S has it");
 static_assert(offsetof(struct control, host_rsp) == 152, "as enter.S has it");
 static_assert(offsetof(struct control, mxcsr) == 160, "as enter.S has it");
-static_assert(offsetof(struct control, fcw) == 164, "as enter.S has it");
 static_assert(offsetof(struct control, xmm) == 176, "as enter.S has it");
 static_assert(offsetof(struct control, host_mxcsr) == 432, "as enter.S has it");
 static_assert(offsetof(struct control, host_fcw) == 436, "as enter.S has it");
+static_assert(offsetof(struct control, x87) == 440, "as enter.S has it");
+static_assert(sizeof(struct x87) == 108, "as FNSAVE has it");
 
 /* enter.S. The latter two are places. */
 void native_enter(void);
@@ -84,6 +92,43 @@ static const int frame_gpr[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, R
                                   REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                                   REG_R12, REG_R13, REG_R14, REG_R15};
 
+/* Tags are by register: two bits each, both set if it is empty. */
+static uint32_t whole_tags(uint32_t abridged)
+{
+    uint32_t tags = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        tags |= (abridged >> i & 1) == 0 ? 3u << (2 * i) : 0;
+    }
+    return tags;
+}
+
+static uint16_t abridged_tags(uint32_t tags)
+{
+    uint16_t abridged = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        abridged |= (uint16_t)(((tags >> (2 * i) & 3) != 3) << i);
+    }
+    return abridged;
+}
+
+static void load_x87(struct control *now, const struct case_state *state)
+{
+    now->x87 = (struct x87){.fcw = 0xffff0000 | state->fcw,
+                            .fsw = 0xffff0000 | state->fsw,
+                            .ftw = 0xffff0000 | whole_tags(state->ftw)};
+    memcpy(now->x87.st, state->st, sizeof(state->st));
+}
+
+static void keep_x87(const struct control *now, struct case_state *state)
+{
+    state->fcw = (uint16_t)now->x87.fcw;
+    state->fsw = (uint16_t)now->x87.fsw;
+    state->ftw = abridged_tags(now->x87.ftw);
+    memcpy(state->st, now->x87.st, sizeof(state->st));
+}
+
 /* Entered with AC and DF as the instruction left them, and MXCSR. */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
@@ -107,7 +152,12 @@ static void on_signal(int number, siginfo_t *info, void *context)
     now->error_code = (uint32_t)gregs[REG_ERR];
     now->cr2 = (uint64_t)gregs[REG_CR2];
     now->mxcsr = fpu->mxcsr;
-    now->fcw = fpu->cwd;
+    now->x87.fcw = fpu->cwd;
+    now->x87.fsw = fpu->swd;
+    now->x87.ftw = whole_tags(fpu->ftw);
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(now->x87.st[i], &fpu->_st[i], sizeof(now->x87.st[i]));
+    }
     memcpy(now->xmm, fpu->_xmm, sizeof(now->xmm));
     gregs[REG_RIP] = (greg_t)(uintptr_t)native_resume;
     gregs[REG_RSP] = (greg_t)now->host_rsp;
@@ -150,28 +200,27 @@ struct case_features native_features(void)
 
     __get_cpuid(1, &eax, &ebx, &ecx, &edx);
     features.has[FEATURE_POPCNT] = (ecx & bit_POPCNT) != 0;
+    features.has[FEATURE_SSE3] = (ecx & bit_SSE3) != 0;
+    features.has[FEATURE_SSE4] = (ecx & (bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2)) ==
+                                 (bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2);
+    features.has[FEATURE_XSAVE] = (ecx & bit_OSXSAVE) != 0;
     features.has[FEATURE_MOVBE] = (ecx & bit_MOVBE) != 0;
     features.has[FEATURE_CLFLUSH] = (edx & (1u << 19)) != 0;
     ecx = 0;
     __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx);
     features.has[FEATURE_LZCNT] = (ecx & bit_LZCNT) != 0;
+    eax = 0;
+    __get_cpuid_count(13, 1, &eax, &ebx, &ecx, &edx);
+    features.has[FEATURE_XSAVEOPT] = features.has[FEATURE_XSAVE] && (eax & bit_XSAVEOPT) != 0;
     ebx = 0;
     __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
     features.has[FEATURE_BMI1] = (ebx & bit_BMI) != 0;
     features.has[FEATURE_ADX] = (ebx & bit_ADX) != 0;
     features.has[FEATURE_BMI2] = (ebx & bit_BMI2) != 0;
     features.has[FEATURE_FSGSBASE] = (hwcap2 & 2) != 0; /* HWCAP2_FSGSBASE */
+    __get_cpuid(0, &eax, &ebx, &ecx, &edx);
+    features.is_compare_undone = ebx == signature_INTEL_ebx;
     return features;
-}
-
-/* What FXSAVE stores of them: FNINIT leaves their values. */
-static void clear_x87(void)
-{
-    __asm__ volatile("fninit");
-    for (unsigned i = 0; i < 8; i++) {
-        __asm__ volatile("fldz");
-    }
-    __asm__ volatile("fninit");
 }
 
 /* As Linux has them. */
@@ -192,7 +241,6 @@ void native_init(const uint8_t data[CASE_DATA_BYTES])
     memset(code_at(CASE_CODE), INT3, CASE_CODE_BYTES);
     control()->leave = (uintptr_t)native_leave;
     set_gs_base();
-    clear_x87();
     catch_signals();
 }
 
@@ -237,6 +285,29 @@ static void settle_branch(const struct test_case *test, struct case_outcome *out
     }
 }
 
+/* FXSAVE, and XSAVE with SSE's state, store which of MXCSR's bits the host has. */
+static bool stores_mxcsr_mask(const struct test_case *test)
+{
+    bool is_fxsave =
+        test->form->group == GROUP_FPU && test->form->opcode == 0x0fae && test->form->digit == 0;
+
+    return is_fxsave ||
+           (test->form->special == SPECIAL_XSAVE && (test->before.gpr[X86_RAX] & 2) != 0);
+}
+
+static void settle_mxcsr_mask(const struct test_case *test, const struct case_outcome *outcome)
+{
+    uint8_t *place;
+    uint32_t mask;
+
+    if (stores_mxcsr_mask(test) && outcome->vector < 0) {
+        place = native_data() + (test->target + 28 - CASE_DATA);
+        memcpy(&mask, place, sizeof(mask));
+        mask &= ~CASE_MXCSR_MM;
+        memcpy(place, &mask, sizeof(mask));
+    }
+}
+
 void native_run(const struct test_case *test, struct case_outcome *outcome)
 {
     struct control *now = control();
@@ -248,7 +319,7 @@ void native_run(const struct test_case *test, struct case_outcome *outcome)
     now->rip = test->before.rip;
     now->rflags = test->before.rflags;
     now->mxcsr = test->before.mxcsr;
-    now->fcw = test->before.fcw;
+    load_x87(now, &test->before);
     now->vector = -1;
     now->is_running = 1;
     native_enter();
@@ -258,13 +329,11 @@ void native_run(const struct test_case *test, struct case_outcome *outcome)
     now->is_running = 0;
     state->rflags = now->rflags;
     state->mxcsr = now->mxcsr;
-    state->fcw = now->fcw;
+    keep_x87(now, state);
     *outcome = (struct case_outcome){
         .state = *state, .vector = now->vector, .error_code = now->error_code, .cr2 = now->cr2};
     remove_code(test);
     clear_segments();
-    if (test->form->special == SPECIAL_FXRSTOR) {
-        clear_x87();
-    }
     settle_branch(test, outcome);
+    settle_mxcsr_mask(test, outcome);
 }

@@ -288,6 +288,10 @@ static void make_rm(struct maker *maker)
     if ((form->flags & FORM_ALIGNED) != 0 && maker_chance(maker, 7, 8)) {
         test->target &= ~UINT64_C(15);
     }
+    if ((form->special == SPECIAL_XSAVE || form->special == SPECIAL_XRSTOR) &&
+        maker_chance(maker, 7, 8)) {
+        test->target &= ~UINT64_C(63);
+    }
     fill_target(maker, test->target);
     make_memory(maker, test->target);
 }

@@ -111,3 +111,32 @@ void value_random_16_bytes(struct rnd *rnd, void *bytes)
     }
     memcpy(bytes, &value, sizeof(value));
 }
+
+void value_random_80_bits(struct rnd *rnd, uint8_t bytes[10])
+{
+    static const uint64_t fractions[] = {0, UINT64_C(1) << 63, UINT64_C(3) << 62,    UINT64_MAX,
+                                         1, UINT64_MAX >> 1,   UINT64_C(1) << 63 | 1};
+    static const uint16_t exponents[] = {0, 0, 1, 0x3fff, 0x3ffe, 0x403e, 0x401e, 0x7ffe, 0x7fff};
+    uint64_t fraction = rnd_next(rnd);
+    uint16_t exponent = (uint16_t)(0x3fff - 80 + rnd_below(rnd, 160));
+
+    switch (rnd_below(rnd, 6)) {
+    case 0:
+        fraction = fractions[rnd_below(rnd, COUNT_OF(fractions))];
+        exponent = exponents[rnd_below(rnd, COUNT_OF(exponents))];
+        break;
+    case 1: /* an integer */
+        exponent = (uint16_t)(0x3fff + rnd_below(rnd, 40));
+        fraction = (fraction | UINT64_C(1) << 63) >> 24 << 24;
+        break;
+    case 2:
+        exponent = (uint16_t)(rnd_next(rnd) & 0x7fff);
+        break;
+    default:
+        fraction |= UINT64_C(1) << 63;
+        break;
+    }
+    exponent |= (uint16_t)(rnd_next(rnd) & 0x8000);
+    memcpy(bytes, &fraction, 8);
+    memcpy(bytes + 8, &exponent, 2);
+}
