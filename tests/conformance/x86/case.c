@@ -318,9 +318,9 @@ static void make_special_after(struct maker *maker)
     case SPECIAL_XRSTOR:
         lead_xrstor(maker);
         break;
-    case SPECIAL_SELECTOR: /* Linux's descriptors, as guest.c has them as well */
+    case SPECIAL_SELECTOR:
         value = value_random(maker->rnd) & ~UINT64_C(0xffff);
-        set_operand(maker, value | rnd_below(maker->rnd, 0x38));
+        set_operand(maker, value | rnd_below(maker->rnd, CASE_SELECTORS_END));
         break;
     default:
         break;

@@ -23,6 +23,8 @@
 #define CASE_CODE_BYTES 0x2000u
 #define CASE_CODE_END (CASE_CODE + CASE_CODE_BYTES)
 #define CASE_GS_BASE UINT64_C(0x12345670)
+/* Selectors of the host's GDT below this mean the same to the guest. */
+#define CASE_SELECTORS_END 0x38u
 
 #define CASE_LENGTH_MAX 24u /* more than 15 are a fault */
 #define CASE_CATCH_BYTES 7u /* behind the instruction: native.c's jump out of it */

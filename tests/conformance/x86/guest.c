@@ -66,21 +66,37 @@ static void make_tables(struct guest *guest)
     x86_rig_put(rig, GPA_KERNEL_PD, PTE_LARGE | PTE_PRESENT | PTE_WRITABLE);
 }
 
-/* Linux, arch/x86/kernel/cpu/common.c, gdt_page: LAR and its like see no difference. */
+/* The host's descriptor as a program sees it, 0 where it sees none: not every Linux lets programs have 32-bit code. */
+static uint64_t host_descriptor(unsigned index)
+{
+    uint32_t selector = index * 8 + 3;
+    uint32_t rights, limit;
+    bool is_there;
+
+    __asm__("lar %2, %1" : "=@ccz"(is_there), "=r"(rights) : "r"(selector));
+    if (!is_there) {
+        return 0;
+    }
+    __asm__("lsl %1, %0" : "=r"(limit) : "r"(selector) : "cc");
+    limit = (rights & 1u << 23) != 0 ? limit >> 12 : limit;
+    return (uint64_t)(rights & 0xf0ff00) << 32 | (uint64_t)(limit & 0xf0000) << 32 |
+           (limit & 0xffff);
+}
+
+/* Those of ring 0, which programs cannot tell from none, are Linux's; those of ring 3 the host's. */
 static void make_gdt(struct guest *guest)
 {
-    static const uint64_t descriptors[] = {
-        0,
-        UINT64_C(0x00cf9b000000ffff), /* 32-bit code */
-        UINT64_C(0x00af9b000000ffff), /* 64-bit code */
-        UINT64_C(0x00cf93000000ffff), /* data */
-        UINT64_C(0x00cffb000000ffff), /* the same of ring 3 */
-        UINT64_C(0x00cff3000000ffff),
-        UINT64_C(0x00affb000000ffff),
+    static const uint64_t supervisor[] = {
+        0, UINT64_C(0x00cf9b000000ffff), /* 32-bit code */
+        UINT64_C(0x00af9b000000ffff),    /* 64-bit code */
+        UINT64_C(0x00cf93000000ffff),    /* data */
     };
 
-    for (unsigned i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++) {
-        x86_rig_put(&guest->rig, GPA_GDT + i * 8, descriptors[i]);
+    for (unsigned i = 0; i * 8 < CASE_SELECTORS_END; i++) {
+        bool is_supervisor = i < sizeof(supervisor) / sizeof(supervisor[0]);
+
+        x86_rig_put(&guest->rig, GPA_GDT + i * 8,
+                    is_supervisor ? supervisor[i] : host_descriptor(i));
     }
 }
 
