@@ -9,8 +9,7 @@
 #define GUESTMEM_INLINE_H
 
 #include <guestmem/access.h>
-
-#include <string.h>
+#include <guestmem/host.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,74 +32,6 @@ static inline bool gm_order_is_other(enum gm_order order, bool is_guest_big)
 {
     return (order == GM_ORDER_GUEST ? is_guest_big : order == GM_ORDER_BIG) !=
            (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__);
-}
-
-/*
- * A number of 1, 2, 4 or 8 bytes in the host's order, in memory that others use too. Aligned: one load, acquire, pairing with
- * gm_host_store() in whoever passes data through guest memory. Unaligned: any number of loads.
- */
-static inline uint64_t gm_host_load(const void *from, unsigned size_bytes)
-{
-    uint64_t eight;
-    uint32_t four;
-    uint16_t two;
-
-    switch (size_bytes) {
-    case 8:
-        if (__builtin_expect(((uintptr_t)from & 7) == 0, 1)) {
-            return __atomic_load_n((const uint64_t *)from, __ATOMIC_ACQUIRE);
-        }
-        memcpy(&eight, from, 8);
-        return eight;
-    case 4:
-        if (__builtin_expect(((uintptr_t)from & 3) == 0, 1)) {
-            return __atomic_load_n((const uint32_t *)from, __ATOMIC_ACQUIRE);
-        }
-        memcpy(&four, from, 4);
-        return four;
-    case 2:
-        if (__builtin_expect(((uintptr_t)from & 1) == 0, 1)) {
-            return __atomic_load_n((const uint16_t *)from, __ATOMIC_ACQUIRE);
-        }
-        memcpy(&two, from, 2);
-        return two;
-    default:
-        return __atomic_load_n((const uint8_t *)from, __ATOMIC_ACQUIRE);
-    }
-}
-
-/* Aligned: one store, release, pairing with gm_host_load(). */
-static inline void gm_host_store(void *to, uint64_t value, unsigned size_bytes)
-{
-    uint32_t four = (uint32_t)value;
-    uint16_t two = (uint16_t)value;
-
-    switch (size_bytes) {
-    case 8:
-        if (__builtin_expect(((uintptr_t)to & 7) == 0, 1)) {
-            __atomic_store_n((uint64_t *)to, value, __ATOMIC_RELEASE);
-        } else {
-            memcpy(to, &value, 8);
-        }
-        break;
-    case 4:
-        if (__builtin_expect(((uintptr_t)to & 3) == 0, 1)) {
-            __atomic_store_n((uint32_t *)to, four, __ATOMIC_RELEASE);
-        } else {
-            memcpy(to, &four, 4);
-        }
-        break;
-    case 2:
-        if (__builtin_expect(((uintptr_t)to & 1) == 0, 1)) {
-            __atomic_store_n((uint16_t *)to, two, __ATOMIC_RELEASE);
-        } else {
-            memcpy(to, &two, 2);
-        }
-        break;
-    default:
-        __atomic_store_n((uint8_t *)to, (uint8_t)value, __ATOMIC_RELEASE);
-        break;
-    }
 }
 
 /*

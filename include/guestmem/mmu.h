@@ -28,9 +28,8 @@
 #ifndef GUESTMEM_MMU_H
 #define GUESTMEM_MMU_H
 
+#include <guestmem/host.h>
 #include <guestmem/types.h>
-
-#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -151,50 +150,6 @@ static inline void *gm_tlb_hit(const struct gm_mmu *mmu, uint64_t tag, uint64_t 
     return __builtin_expect(held == key, 1) ? (void *)(uintptr_t)(address + entry->addend) : NULL;
 }
 
-/* Loads and stores of host memory that other threads use too: single for aligned ones. */
-static inline uint64_t gm_mmu_host_load(const void *host, unsigned size_bytes)
-{
-    uint64_t value = 0;
-
-    if (((uintptr_t)host & (size_bytes - 1)) != 0) {
-        memcpy(&value, host, size_bytes);
-        return value;
-    }
-    switch (size_bytes) {
-    case 1:
-        return __atomic_load_n((const uint8_t *)host, __ATOMIC_RELAXED);
-    case 2:
-        return __atomic_load_n((const uint16_t *)host, __ATOMIC_RELAXED);
-    case 4:
-        return __atomic_load_n((const uint32_t *)host, __ATOMIC_RELAXED);
-    default:
-        return __atomic_load_n((const uint64_t *)host, __ATOMIC_RELAXED);
-    }
-}
-
-static inline void gm_mmu_host_store(void *host, unsigned size_bytes, uint64_t value)
-{
-    if (((uintptr_t)host & (size_bytes - 1)) != 0) {
-        memcpy(host, &value, size_bytes);
-        return;
-    }
-    /* Release, as x86 orders stores: free there, and a reader on another thread relies on it. */
-    switch (size_bytes) {
-    case 1:
-        __atomic_store_n((uint8_t *)host, (uint8_t)value, __ATOMIC_RELEASE);
-        break;
-    case 2:
-        __atomic_store_n((uint16_t *)host, (uint16_t)value, __ATOMIC_RELEASE);
-        break;
-    case 4:
-        __atomic_store_n((uint32_t *)host, (uint32_t)value, __ATOMIC_RELEASE);
-        break;
-    default:
-        __atomic_store_n((uint64_t *)host, value, __ATOMIC_RELEASE);
-        break;
-    }
-}
-
 /* Misses. */
 GM_MUST_CHECK enum gm_mmu_outcome gm_mmu_load_slow(struct gm_mmu *mmu, gm_gpa_t gpa,
                                                    unsigned size_bytes, uint64_t *value);
@@ -214,7 +169,7 @@ GM_MUST_CHECK static inline enum gm_mmu_outcome gm_mmu_load(struct gm_mmu *mmu, 
     if (host == NULL) {
         return gm_mmu_load_slow(mmu, gpa, size_bytes, value);
     }
-    *value = gm_mmu_host_load(host, size_bytes);
+    *value = gm_host_load(host, size_bytes);
     return GM_MMU_OK;
 }
 
@@ -226,7 +181,7 @@ GM_MUST_CHECK static inline enum gm_mmu_outcome gm_mmu_store(struct gm_mmu *mmu,
     if (host == NULL) {
         return gm_mmu_store_slow(mmu, gpa, size_bytes, value);
     }
-    gm_mmu_host_store(host, size_bytes, value);
+    gm_host_store(host, value, size_bytes);
     return GM_MMU_OK;
 }
 
@@ -310,7 +265,7 @@ gm_mmu_load_linear(struct gm_mmu *mmu, uint64_t linear, unsigned size_bytes, enu
     if (host == NULL) {
         return gm_mmu_load_linear_slow(mmu, linear, size_bytes, view, value);
     }
-    *value = gm_mmu_host_load(host, size_bytes);
+    *value = gm_host_load(host, size_bytes);
     return GM_MMU_OK;
 }
 
@@ -323,7 +278,7 @@ gm_mmu_store_linear(struct gm_mmu *mmu, uint64_t linear, unsigned size_bytes, en
     if (host == NULL) {
         return gm_mmu_store_linear_slow(mmu, linear, size_bytes, view, value);
     }
-    gm_mmu_host_store(host, size_bytes, value);
+    gm_host_store(host, value, size_bytes);
     return GM_MMU_OK;
 }
 

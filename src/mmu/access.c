@@ -316,21 +316,6 @@ static bool wait_for_mmio(struct mmu_vcpu *vcpu, unsigned from)
     return false;
 }
 
-/* Other threads use the memory, too: it is read and written as they do it, if not as a whole. */
-static void copy_from_memory(uint8_t *to, const uint8_t *memory, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        to[i] = __atomic_load_n(&memory[i], __ATOMIC_RELAXED);
-    }
-}
-
-static void copy_to_memory(uint8_t *memory, const uint8_t *from, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        __atomic_store_n(&memory[i], from[i], __ATOMIC_RELEASE);
-    }
-}
-
 /* Copy between the access and those of its parts that are memory. */
 static void move_memory(struct access *access)
 {
@@ -341,9 +326,9 @@ static void move_memory(struct access *access)
             continue;
         }
         if (access->kind == GM_MMU_WRITE) {
-            copy_to_memory(part->host, access->bytes + part->offset, part->size_bytes);
+            gm_host_write(part->host, access->bytes + part->offset, part->size_bytes);
         } else {
-            copy_from_memory(access->bytes + part->offset, part->host, part->size_bytes);
+            gm_host_read(access->bytes + part->offset, part->host, part->size_bytes);
         }
     }
 }
@@ -357,7 +342,7 @@ enum gm_mmu_outcome mmu_access_write(struct mmu_vcpu *vcpu)
         uint64_t value;
 
         memcpy(&value, access->bytes, sizeof(value));
-        gm_mmu_host_store(access->parts[0].host, access->size_bytes, value);
+        gm_host_store(access->parts[0].host, value, access->size_bytes);
     } else {
         move_memory(access);
     }
@@ -386,7 +371,7 @@ static enum gm_mmu_outcome access_read(struct mmu_vcpu *vcpu)
 
     if (access->part_count == 1 && access->parts[0].kind != PART_MMIO &&
         is_word(access->size_bytes)) {
-        uint64_t value = gm_mmu_host_load(access->parts[0].host, access->size_bytes);
+        uint64_t value = gm_host_load(access->parts[0].host, access->size_bytes);
 
         memcpy(access->bytes, &value, sizeof(value));
         return GM_MMU_OK;
@@ -418,7 +403,7 @@ static enum gm_mmu_outcome load(struct mmu_vcpu *vcpu, uint64_t *value)
         return outcome;
     }
     if (access->part_count == 1 && access->parts[0].kind == PART_MEMORY) {
-        *value = gm_mmu_host_load(access->parts[0].host, access->size_bytes);
+        *value = gm_host_load(access->parts[0].host, access->size_bytes);
         return GM_MMU_OK;
     }
     outcome = access_read(vcpu);

@@ -66,13 +66,13 @@ static void exchange_parts(const struct access *access, uint64_t *expected, uint
         access->size_bytes == 8 ? UINT64_MAX : (UINT64_C(1) << (8 * access->size_bytes)) - 1;
 
     for (unsigned i = 0; i < access->part_count; i++) {
-        memcpy((uint8_t *)&value + access->parts[i].offset, access->parts[i].host,
-               access->parts[i].size_bytes);
+        gm_host_read((uint8_t *)&value + access->parts[i].offset, access->parts[i].host,
+                     access->parts[i].size_bytes);
     }
     if (value == (*expected & mask)) {
         for (unsigned i = 0; i < access->part_count; i++) {
-            memcpy(access->parts[i].host, (uint8_t *)&desired + access->parts[i].offset,
-                   access->parts[i].size_bytes);
+            gm_host_write(access->parts[i].host, (uint8_t *)&desired + access->parts[i].offset,
+                          access->parts[i].size_bytes);
         }
     }
     *expected = value;

@@ -125,7 +125,7 @@ static enum guestmem_result table_load(void *opaque, uint64_t gpa, unsigned size
     if (host == NULL) {
         return GUESTMEM_STOP;
     }
-    *value = gm_mmu_host_load(host, size_bytes);
+    *value = gm_host_load(host, size_bytes);
     return GUESTMEM_OK;
 }
 

@@ -145,9 +145,9 @@ static void audit_in_step(struct mmu *mmu, const struct shadow_page *page, unsig
     const struct shadow_format *format = &mmu->shadow.formats[page->role.format];
     const struct memslot *slot = shadow_slot(mmu, page->role.space, page->gfn);
     uint64_t leaf = entry_load(&page->entries[index]);
-    uint64_t entry = gm_mmu_host_load(
-        page->guest_table + (index + page->role.quadrant * EPT_ENTRIES) * format->entry_bytes,
-        format->entry_bytes);
+    uint64_t entry = gm_host_load(page->guest_table + (index + page->role.quadrant * EPT_ENTRIES) *
+                                                          format->entry_bytes,
+                                  format->entry_bytes);
 
     GM_ASSERT((entry & PAGING_PRESENT) != 0 && (entry & format->levels[1].reserved_leaf) == 0);
     GM_ASSERT((entry & format->address_mask) >> PAGE_SHIFT_4K == page->frames[index]);

@@ -64,7 +64,7 @@ static bool is_unchanged(const struct map *map, unsigned level)
     const struct guestwalk *walk = map->request->walk;
     unsigned size_bytes = map->vcpu->linear.paging->entry_bytes;
     const uint8_t *entry = map->page->guest_table + walk->entry_gpas[level] % PAGE_BYTES_4K;
-    uint64_t difference = gm_mmu_host_load(entry, size_bytes) ^ walk->entries[level];
+    uint64_t difference = gm_host_load(entry, size_bytes) ^ walk->entries[level];
 
     return difference == 0 || ((difference & ~(PAGING_ACCESSED | PAGING_DIRTY)) == 0 &&
                                is_read_only(map, map->page->gfn));

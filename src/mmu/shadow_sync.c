@@ -64,8 +64,7 @@ static uint64_t guest_entry(const struct shadow_page *page, unsigned index,
 {
     unsigned guest_index = index + page->role.quadrant * EPT_ENTRIES;
 
-    return gm_mmu_host_load(page->guest_table + guest_index * format->entry_bytes,
-                            format->entry_bytes);
+    return gm_host_load(page->guest_table + guest_index * format->entry_bytes, format->entry_bytes);
 }
 
 /* What a leaf says of the guest: rights and key. */

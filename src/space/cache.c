@@ -339,7 +339,7 @@ enum gm_access gm_cache_load_slow(struct gm_cache *cache, uint64_t offset, unsig
     if (memory == NULL) {
         return gm_load(cache->space, cache->gpa + offset, size_bytes, order, value, cache->attrs);
     }
-    raw = host_load(memory, size_bytes);
+    raw = gm_host_load(memory, size_bytes);
     rcu_leave();
     *value =
         order_is_big(order, cache->space->map) == HOST_IS_BIG ? raw : number_swap(raw, size_bytes);
@@ -362,7 +362,7 @@ enum gm_access gm_cache_store_slow(struct gm_cache *cache, uint64_t offset, unsi
     if (order_is_big(order, cache->space->map) != HOST_IS_BIG) {
         value = number_swap(value, size_bytes);
     }
-    host_store(memory, value, size_bytes);
+    gm_host_store(memory, value, size_bytes);
     mark(cache, offset, size_bytes);
     rcu_leave();
     return GM_ACCESS_OK;

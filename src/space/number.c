@@ -33,7 +33,7 @@ static uint64_t load_inside(const struct number *number, const struct place *pla
 
     if (route == ROUTE_MEMORY) {
         return number_reorder(
-            number, host_load(range_pointer(place->range, place->gpa), number->size_bytes),
+            number, gm_host_load(range_pointer(place->range, place->gpa), number->size_bytes),
             HOST_IS_BIG);
     }
     if (route == ROUTE_REGISTERS) {
@@ -48,8 +48,8 @@ static void store_inside(const struct number *number, const struct place *place,
     uint8_t bytes[8];
 
     if (route == ROUTE_MEMORY) {
-        host_store(range_pointer(place->range, place->gpa),
-                   number_reorder(number, value, HOST_IS_BIG), number->size_bytes);
+        gm_host_store(range_pointer(place->range, place->gpa),
+                      number_reorder(number, value, HOST_IS_BIG), number->size_bytes);
     } else if (route == ROUTE_REGISTERS) {
         number_to_bytes(bytes, value, number->size_bytes, number->big);
         registers_write(range_pointer(place->range, place->gpa), bytes, number->size_bytes);
@@ -392,8 +392,8 @@ load_number(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes, enum gm_o
                          0)) {
         return load_other(space, gpa, size_bytes, order, value, attrs);
     }
-    raw = to_or_from_host(space, host_load(gpa_entry_pointer(entry, gpa), size_bytes), size_bytes,
-                          order);
+    raw = to_or_from_host(space, gm_host_load(gpa_entry_pointer(entry, gpa), size_bytes),
+                          size_bytes, order);
     rcu_end(section);
     *value = raw;
     return GM_ACCESS_OK;
@@ -417,8 +417,8 @@ store_number(struct gm_space *space, gm_gpa_t gpa, unsigned size_bytes, enum gm_
         return store_other(space, gpa, size_bytes, order, value, attrs);
     }
     offset = gpa - entry->gpa;
-    host_store(gpa_entry_pointer(entry, gpa), to_or_from_host(space, value, size_bytes, order),
-               size_bytes);
+    gm_host_store(gpa_entry_pointer(entry, gpa), to_or_from_host(space, value, size_bytes, order),
+                  size_bytes);
     clients = ram_recorders(entry->ram);
     if (__builtin_expect(clients != 0, 0)) {
         return store_mark(entry->ram, entry->ram_offset + offset, size_bytes, clients, section);

@@ -62,14 +62,4 @@ static inline bool pointer_is_aligned(const void *pointer, unsigned size_bytes)
     return ((uintptr_t)pointer & (size_bytes - 1)) == 0;
 }
 
-static inline uint64_t host_load(const void *from, unsigned size_bytes)
-{
-    return gm_host_load(from, size_bytes);
-}
-
-static inline void host_store(void *to, uint64_t value, unsigned size_bytes)
-{
-    gm_host_store(to, value, size_bytes);
-}
-
 #endif

@@ -27,7 +27,7 @@ enum step sse_load(struct x86_vcpu *vcpu, const struct insn *insn, bool is_align
     if (host == NULL) {
         return mem_load16_slow(vcpu, linear, insn->seg, value->u64);
     }
-    memcpy(value, host, 16);
+    gm_host_read(value, host, 16);
     return STEP_NEXT;
 }
 
@@ -45,7 +45,7 @@ enum step sse_store(struct x86_vcpu *vcpu, const struct insn *insn, bool is_alig
     if (host == NULL) {
         return mem_store16_slow(vcpu, linear, insn->seg, value->u64);
     }
-    memcpy(host, value, 16);
+    gm_host_write(host, value, 16);
     mem_note_store(vcpu, host);
     return STEP_NEXT;
 }

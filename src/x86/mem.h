@@ -113,7 +113,7 @@ X86_INLINE enum step load_linear(struct x86_vcpu *vcpu, uint64_t linear, unsigne
     if (__builtin_expect(host == NULL, 0)) {
         return mem_load_slow(vcpu, linear, size, seg, MEM_READ, value);
     }
-    *value = gm_mmu_host_load(host, size);
+    *value = gm_host_load(host, size);
     return STEP_NEXT;
 }
 
@@ -125,7 +125,7 @@ X86_INLINE enum step store_linear(struct x86_vcpu *vcpu, uint64_t linear, unsign
     if (__builtin_expect(host == NULL, 0)) {
         return mem_store_slow(vcpu, linear, size, seg, value);
     }
-    gm_mmu_host_store(host, size, value);
+    gm_host_store(host, value, size);
     mem_note_store(vcpu, host);
     return STEP_NEXT;
 }
@@ -181,7 +181,7 @@ X86_INLINE enum step rmw_begin(struct x86_vcpu *vcpu, const struct insn *insn, u
         rmw->host = NULL;
         return rmw_begin_slow(vcpu, insn, size, rmw);
     }
-    rmw->old = gm_mmu_host_load(rmw->host, size);
+    rmw->old = gm_host_load(rmw->host, size);
     return STEP_NEXT;
 }
 
@@ -195,7 +195,7 @@ X86_INLINE enum step rmw_end(struct x86_vcpu *vcpu, const struct insn *insn, uns
     if (__builtin_expect((insn->prefixes & INSN_LOCK) != 0, 0)) {
         *is_done = rmw_exchange(rmw->host, size, &rmw->old, value);
     } else {
-        gm_mmu_host_store(rmw->host, size, value);
+        gm_host_store(rmw->host, value, size);
     }
     mem_note_store(vcpu, rmw->host);
     return STEP_NEXT;

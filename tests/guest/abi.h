@@ -120,6 +120,7 @@ enum {
     PAIR_TICKET,
     PAIR_STACK,
     PAIR_SEQLOCK,
+    PAIR_WIDE,
     PAIR_CODE,
     PAIR_REPLACE,
     WORK_PAIRS,

@@ -1,7 +1,7 @@
 /*
  * guest/work/pairs.c - two threads on shared memory: locks by XCHG and by tickets, a lock-free stack by CMPXCHG16B, a
- * sequence lock, code that the other thread writes, and a page that is replaced under a reader. However they interleave,
- * the sums come out the same; what must never be seen fails.
+ * sequence lock around words, and around what is copied by 2 to 16 unaligned bytes, code that the other thread writes, and a
+ * page that is replaced under a reader. However they interleave, the sums come out the same; what must never be seen fails.
  */
 #include "guest/work/work.h"
 
@@ -11,7 +11,8 @@
 
 pair_fn *const pairs[WORK_PAIRS] = {
     [PAIR_SPINLOCK] = pair_spinlock, [PAIR_TICKET] = pair_ticket, [PAIR_STACK] = pair_stack,
-    [PAIR_SEQLOCK] = pair_seqlock,   [PAIR_CODE] = pair_code,     [PAIR_REPLACE] = pair_replace,
+    [PAIR_SEQLOCK] = pair_seqlock,   [PAIR_WIDE] = pair_wide,     [PAIR_CODE] = pair_code,
+    [PAIR_REPLACE] = pair_replace,
 };
 
 void pair_relax(unsigned *count)
@@ -221,6 +222,96 @@ void pair_seqlock(struct pair *pair, unsigned who)
     }
     pair_barrier(pair);
     pair->sums[who] = fold(words[3], *sequence);
+}
+
+static void copy16(uint8_t *to, const uint8_t *from)
+{
+#ifdef GUEST_HAS_SSE
+    __asm__ volatile("movups (%1), %%xmm0\n\tmovups %%xmm0, (%0)"
+                     :
+                     : "r"(to), "r"(from)
+                     : "xmm0", "memory");
+#else
+    for (unsigned i = 0; i < 16; i++) {
+        ((volatile uint8_t *)to)[i] = from[i];
+    }
+#endif
+}
+
+#define COPY(type, to, from)                                                                       \
+    do {                                                                                           \
+        type value_;                                                                               \
+                                                                                                   \
+        __asm__ volatile("mov (%1), %0" : "=r"(value_) : "r"(from) : "memory");                    \
+        __asm__ volatile("mov %0, (%1)" : : "r"(value_), "r"(to) : "memory");                      \
+    } while (0)
+
+/* By one load and one store of that many bytes, wherever they lie. */
+static void copy_at_once(uint8_t *to, const uint8_t *from, unsigned count)
+{
+    switch (count) {
+    case 2:
+        COPY(uint16_t, to, from);
+        break;
+    case 4:
+        COPY(uint32_t, to, from);
+        break;
+    case 8:
+        COPY(uint64_t, to, from);
+        break;
+    default:
+        copy16(to, from);
+        break;
+    }
+}
+
+/* As pair_seqlock(), but what is passed is copied while it is written, aligned and not, within a page and over its end. */
+void pair_wide(struct pair *pair, unsigned who)
+{
+    static const struct {
+        uint16_t at, count;
+    } pieces[] = {{128, 16}, {257, 16}, {4096 - 5, 16}, {513, 8}, {603, 4}, {701, 2}};
+    const unsigned piece_count = sizeof(pieces) / sizeof(pieces[0]);
+    uint32_t *sequence = (uint32_t *)pair->space;
+    uint8_t *bytes = (uint8_t *)pair->space;
+    const uint32_t last = (uint32_t)pair->rounds * 100;
+    unsigned spins = 0;
+
+    for (uint32_t i = 1; who == 0 && i <= last; i++) {
+        uint8_t now[16];
+
+        memset(now, (int)(i & 0xff), sizeof(now));
+        __atomic_store_n(sequence, 2 * i - 1, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_RELEASE);
+        for (unsigned j = 0; j < piece_count; j++) {
+            copy_at_once(bytes + pieces[j].at, now, pieces[j].count);
+        }
+        __atomic_store_n(sequence, 2 * i, __ATOMIC_RELEASE);
+    }
+    for (uint32_t seen = 0; who == 1 && seen < 2 * last;) {
+        uint32_t before = __atomic_load_n(sequence, __ATOMIC_ACQUIRE);
+        uint8_t copy[6][16];
+
+        for (unsigned j = 0; j < piece_count; j++) {
+            copy_at_once(copy[j], bytes + pieces[j].at, pieces[j].count);
+        }
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (before % 2 != 0 || __atomic_load_n(sequence, __ATOMIC_RELAXED) != before) {
+            pair_relax(&spins);
+            continue;
+        }
+        for (unsigned j = 0; j < piece_count; j++) {
+            for (unsigned k = 0; k < pieces[j].count; k++) {
+                work_require(copy[j][k] == (uint8_t)(before / 2), "a byte of another write");
+            }
+        }
+        seen = before;
+        if (seen < 2 * last) {
+            pair_relax(&spins);
+        }
+    }
+    pair_barrier(pair);
+    pair->sums[who] = fold(*sequence, bytes[257]);
 }
 
 static void serialise(void)

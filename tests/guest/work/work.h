@@ -40,7 +40,7 @@ struct pair {
 };
 typedef void pair_fn(struct pair *pair, unsigned who);
 extern pair_fn *const pairs[WORK_PAIRS];
-pair_fn pair_spinlock, pair_ticket, pair_stack, pair_seqlock, pair_code, pair_replace;
+pair_fn pair_spinlock, pair_ticket, pair_stack, pair_seqlock, pair_wide, pair_code, pair_replace;
 /* Until both have come. */
 void pair_barrier(struct pair *pair);
 /* In a loop that waits for the other one. */
