@@ -49,7 +49,8 @@ static void named_in_other_ways(void)
     CHECK(chdir("/dev") == 0);
     CHECK(ioctl(open("kvm", O_RDWR), KVM_GET_API_VERSION, 0) == KVM_API_VERSION);
     CHECK_FAILS(open("/dev/kvm", O_RDWR | O_DIRECTORY), ENOTDIR);
-    CHECK_FAILS(open("/dev/kvm/kvm", O_RDWR), ENOTDIR);
+    CHECK(open("/dev/kvm/kvm", O_RDWR) == -1 &&
+          (errno == ENOTDIR || errno == ENOENT)); /* is there a device on the host? */
     CHECK_FAILS(open("/tmp/no-such-folder/kvm", O_RDWR), ENOENT);
     CHECK_FAILS(openat(AT_FDCWD, nowhere, O_RDWR), EFAULT);
 }

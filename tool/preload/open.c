@@ -29,10 +29,14 @@ static int opened(int fd, int directory, const char *path, int flags)
     int system;
 
     if (fd >= 0 ? (flags & O_PATH) != 0 || !path_is_kvm_device(fd)
-                : path == NULL || !is_no_device(error) || (flags & (O_PATH | O_DIRECTORY)) != 0 ||
+                : path == NULL || !is_no_device(error) || (flags & O_PATH) != 0 ||
                       !path_is_kvm(directory, path)) {
         errno = error;
         return fd;
+    }
+    if ((flags & O_DIRECTORY) != 0) { /* the kernel has opened none such */
+        errno = ENOTDIR;
+        return -1;
     }
     if (fd >= 0) {
         kernel_call(SYS_close, fd);
