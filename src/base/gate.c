@@ -2,6 +2,7 @@
 #include "base/gate.h"
 
 #include "base/check.h"
+#include "base/point.h"
 
 #include <errno.h>
 #include <time.h>
@@ -171,8 +172,10 @@ void gate_enter(struct gate *gate, struct gate_vcpu *vcpu)
 {
     /* Both sequentially consistent: pair with gate_hold()'s store and kick_all()'s load. */
     atomic_store(&vcpu->in_guest, true);
+    GM_POINT("gate-entering");
     if (atomic_load(&gate->held)) {
         gate_leave(gate, vcpu);
+        GM_POINT("gate-stepped-back");
         enter_after_release(gate, vcpu);
     }
 }
@@ -181,7 +184,9 @@ void gate_leave(struct gate *gate, struct gate_vcpu *vcpu)
 {
     /* As above, and a release: who sees us gone sees what we did inside. */
     atomic_store(&vcpu->in_guest, false);
+    GM_POINT("gate-leaving");
     if (atomic_load(&gate->held)) {
+        GM_POINT("gate-signalling");
         lock_take(&gate->lock);
         pthread_cond_signal(&gate->left);
         lock_drop(&gate->lock);

@@ -1,10 +1,8 @@
 /* base/point.c - the hook of named points. */
 #include "base/point.h"
 
-#include <stddef.h>
-
 #ifdef GM_AUDIT_ON
-void (*point_hook)(const char *name) = NULL;
+void (*_Atomic point_hook)(const char *name);
 #else
 /* A file may not be empty. */
 extern const int point_is_off;
