@@ -2,6 +2,7 @@
 #include "base/readers.h"
 
 #include "base/check.h"
+#include "base/point.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -150,4 +151,5 @@ void readers_wait(const struct readers *readers)
             wait_for(&slots->slots[i]);
         }
     }
+    GM_POINT("readers-waited");
 }

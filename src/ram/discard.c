@@ -4,6 +4,7 @@
 #include "base/addr.h"
 #include "base/check.h"
 #include "base/diag.h"
+#include "base/point.h"
 #include "ram/private.h"
 #include "ram/watch.h"
 
@@ -68,6 +69,7 @@ int discard_part(struct gm_ram *ram, uint64_t offset_bytes, uint64_t size_bytes,
     if ((halves & GM_RAM_HALF_SHARED) != 0) {
         ram_watch_begin(ram, hva, size_bytes);
         rc = free_pages(ram, offset_bytes, size_bytes) == 0 ? 0 : as_error(errno);
+        GM_POINT("discard-freed");
         ram_watch_end(ram, hva, size_bytes);
     }
     if ((halves & GM_RAM_HALF_PRIVATE) != 0 && ram_has_guest_memfd(ram) &&

@@ -7,6 +7,7 @@
  */
 #include "base/addr.h"
 #include "base/diag.h"
+#include "base/point.h"
 #include "base/rcu.h"
 #include "ram/backing.h"
 #include "ram/claim.h"
@@ -55,6 +56,7 @@ static int grow(struct gm_ram *ram, uint64_t from, uint64_t to, struct gm_diag *
 
     lock_take(&ram->memory_lock);
     rc = give_memory(ram, from, to, diag);
+    GM_POINT("ram-growing");
     if (rc == 0) {
         set_size(ram, to);
         gm_ram_dirty_mark(ram, from, to - from, ALL_CLIENTS);
@@ -147,6 +149,7 @@ int gm_ram_resize(struct gm_ram *ram, uint64_t size_bytes, struct gm_diag *diag)
     if (after > before) {
         rc = grow(ram, before, after, diag);
     } else if (after < before) {
+        GM_POINT("ram-shrinking");
         rcu_wait();
         take_memory(ram, before, after);
     }

@@ -1,6 +1,7 @@
 /* region/map.c - the map's lock, its regions' graveyard and its memory. */
 #include "region/map.h"
 
+#include "base/point.h"
 #include "region/iommu.h"
 #include "region/region.h"
 
@@ -73,6 +74,7 @@ void map_bury(struct gm_map *map)
         atomic_fetch_sub_explicit(&map->burials, 1, memory_order_release);
         atomic_thread_fence(memory_order_seq_cst);
     }
+    GM_POINT("bury-looked");
     running_burials = burial.outer;
     map_put(map);
     if (is_copy) {
@@ -98,6 +100,7 @@ void map_unlock(struct map_locked locked)
 
     map_get(map);
     lock_drop(&map->lock);
+    GM_POINT("map-unlocked");
     map_bury(map);
     map_put(map);
 }

@@ -6,6 +6,7 @@
 #include "base/diag.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "base/point.h"
 #include "region/io_sizes.h"
 #include "region/iommu.h"
 #include "region/uses.h"
@@ -451,6 +452,7 @@ void region_die(struct gm_region *region)
 
     map_get(map); /* the region's own goes with it, maybe in another thread */
     lay_in_graveyard(region);
+    GM_POINT("grave-laid");
     map_bury(map);
     map_put(map);
 }

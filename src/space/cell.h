@@ -5,6 +5,7 @@
 #ifndef SPACE_CELL_H
 #define SPACE_CELL_H
 
+#include "base/point.h"
 #include "space/hub.h"
 #include "space/space.h"
 #include "view/diff.h"
@@ -45,8 +46,12 @@ static inline const struct gm_view *space_view(const struct gm_space *space)
 {
     /* acquire, twice: pairs with the releases in cell_link_space() and publish() */
     struct cell *cell = rcu_load(&((struct gm_space *)space)->cell);
+    const struct gm_view *view;
 
-    return rcu_load(&cell->view);
+    GM_POINT("cell-loaded");
+    view = rcu_load(&cell->view);
+    GM_POINT("view-loaded");
+    return view;
 }
 
 static inline struct gm_view *cell_view(const struct cell *cell)

@@ -46,6 +46,7 @@ bool iommu_enter(const struct ticket *ticket, const struct iommu_access *access,
                  const struct gm_view **view)
 {
     rcu_enter();
+    GM_POINT("iommu-entering");
     if (!ticket_holds(ticket)) {
         rcu_leave();
         return false;

@@ -3,7 +3,8 @@
  * store by an old translation. First the orders of docs/locking.md by force, at named points, then at random.
  *
  *   iommu-translated   translate has answered, nothing of it has been used
- *   iommu-entered      in the section in which it is used; the ticket holds
+ *   iommu-entering     in the section in which it would be used; the ticket was not looked at
+ *   iommu-entered      ... and holds
  *   iommu-counted      an unmap is counted, and will wait for sections
  *   replay-translated  a replay has asked, and told nothing
  */
@@ -204,7 +205,7 @@ static void *let_go_thread(void *argument)
     while (!atomic_load(&has_counted)) {
         sched_yield();
     }
-    for (int i = 0; i < 2000; i++) { /* time for an unmap that does not wait to go wrong */
+    for (int i = 0; i < 100; i++) { /* time for an unmap that does not wait to go wrong */
         sched_yield();
     }
     atomic_store(&may_go, true);
@@ -346,6 +347,35 @@ static void iommu_unmap_waits_for_the_section_that_uses_it(void **state)
         memset(rig.bytes + 3 * PAGE, 0x99, PAGE);
         GM_ASSERT(pthread_join(helper, NULL) == 0);
         victim_end(&victim);
+        assert_true(page_is(&rig, 3, 0x99));
+        gm_cache_fini(&victim.cache);
+        rig_close(&rig);
+    }
+    point_hook = NULL;
+}
+
+static void iommu_section_from_before_the_unmap_sees_its_count(void **state)
+{
+    /* M3: the unmap waits for a section that was entered before, and that looks at the ticket only now. */
+    static struct rig rig;
+
+    (void)state;
+    point_hook = on_point;
+    for (unsigned i = 0; i < sizeof(all_ways) / sizeof(all_ways[0]); i++) {
+        struct victim victim = {.rig = &rig, .how = all_ways[i]};
+        pthread_t helper;
+
+        rig_open(&rig);
+        GM_ASSERT(gm_cache_init(&victim.cache, rig.device, WINDOW, PAGE, true, no_attrs) == 0);
+        radix_map(&rig.radix, 0, PAGE, 3 * PAGE, GM_IOMMU_READ | GM_IOMMU_WRITE);
+        victim_begin(&victim, "iommu-entering");
+        GM_ASSERT(pthread_create(&helper, NULL, let_go_thread, NULL) == 0);
+        radix_unmap(&rig.radix, 0, PAGE);
+        assert_true(atomic_load(&may_go)); /* it has waited */
+        memset(rig.bytes + 3 * PAGE, 0x99, PAGE);
+        GM_ASSERT(pthread_join(helper, NULL) == 0);
+        victim_end(&victim);
+        assert_int_equal(victim.result, GM_ACCESS_DENIED);
         assert_true(page_is(&rig, 3, 0x99));
         gm_cache_fini(&victim.cache);
         rig_close(&rig);
@@ -680,6 +710,7 @@ int main(void)
         cmocka_unit_test(iommu_unmap_after_translate_is_seen_before_the_access),
         cmocka_unit_test(iommu_unmap_of_either_in_a_chain_is_seen_before_the_access),
         cmocka_unit_test(iommu_unmap_waits_for_the_section_that_uses_it),
+        cmocka_unit_test(iommu_section_from_before_the_unmap_sees_its_count),
         cmocka_unit_test(iommu_replay_tells_no_map_after_its_unmap),
 #endif
         cmocka_unit_test(iommu_notifiers_that_two_threads_register_are_told_and_gone),
