@@ -159,9 +159,13 @@ struct pageset *ram_dirty_set_get(struct gm_ram *ram, unsigned client)
 /* The writer's light barrier, and then those of the clients that have begun. */
 static inline uint32_t clients_to_mark(const struct gm_ram *ram, uint32_t client_mask)
 {
+    uint32_t clients;
+
     barrier_light(&ram->dirty.barrier);
     /* Acquire: pairs with the release in publish(). */
-    return client_mask & atomic_load_explicit(&ram->dirty.active, memory_order_acquire);
+    clients = client_mask & atomic_load_explicit(&ram->dirty.active, memory_order_acquire);
+    GM_POINT("mark-looked");
+    return clients;
 }
 
 /* Inside a read section; clients and size_bytes are not 0. */

@@ -38,6 +38,7 @@
 
 #include "base/barrier.h"
 #include "base/lock.h"
+#include "base/point.h"
 #include "ram/pageset.h"
 
 #include <guestmem/ram.h>
@@ -66,9 +67,12 @@ uint32_t ram_dirty_clients(const struct gm_ram *ram);
 static inline struct pageset *ram_dirty_next_set(struct ram_dirty *dirty, uint32_t *clients)
 {
     unsigned client = (unsigned)__builtin_ctz(*clients);
+    struct pageset *set;
 
     *clients &= *clients - 1;
-    return rcu_load(&dirty->sets[client]); /* pairs with publish() */
+    set = rcu_load(&dirty->sets[client]); /* pairs with publish() */
+    GM_POINT("mark-found-set");
+    return set;
 }
 
 /*

@@ -6,6 +6,7 @@
  */
 #include "base/addr.h"
 #include "base/alloc.h"
+#include "base/point.h"
 #include "ram/dirty.h"
 #include "ram/pagelist.h"
 #include "ram/ram.h"
@@ -37,6 +38,7 @@ static int take(struct gm_harvest *harvest, uint64_t offset_bytes, uint64_t size
     int result = pageset_take(harvest->set, offset_bytes >> PAGE_SHIFT_4K,
                               last_byte >> PAGE_SHIFT_4K, &harvest->pages);
 
+    GM_POINT("harvest-taken");
     /* Who took nothing reads nothing, and need not disturb the writers. */
     if (result == 0 && harvest->pages.page_count > 0) {
         result = barrier_heavy(&harvest->ram->dirty.barrier);

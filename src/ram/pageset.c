@@ -141,6 +141,7 @@ static void mark_from(struct pageset *set, unsigned level, uint64_t first, uint6
         for (uint64_t word = first >> WORD_SHIFT; word <= last_word; word++) {
             pageset_or(&set->levels[level][word], word_mask(word, first, last + 1));
         }
+        GM_POINT("mark-level");
         first >>= WORD_SHIFT;
         last >>= WORD_SHIFT;
     }
@@ -179,6 +180,7 @@ static int take_pages(struct take *take, uint64_t word)
         return -ENOMEM;
     }
     taken = clear_bits(&take->set->levels[0][word], wanted);
+    GM_POINT("take-pages");
     if (taken != 0) { /* or another take was faster */
         pagelist_append(take->list, word, taken);
     }
@@ -201,6 +203,7 @@ static int take_below(struct take *take, unsigned level, uint64_t word)
     uint64_t cleared = (found & whole) != 0 ? clear_bits(summary, whole) : 0;
     uint64_t nodes = cleared | (found & ~whole);
 
+    GM_POINT("take-summary");
     while (nodes != 0) {
         uint64_t node = (word << WORD_SHIFT) + (uint64_t)__builtin_ctzll(nodes);
         int result = level == 1 ? take_pages(take, node) : take_below(take, level - 1, node);

@@ -41,6 +41,7 @@
 #ifndef RAM_PAGESET_H
 #define RAM_PAGESET_H
 
+#include "base/point.h"
 #include "base/rcu.h"
 #include "base/ref.h"
 #include "ram/pagelist.h"
@@ -101,6 +102,7 @@ static inline void pageset_mark_page(struct pageset *set, uint64_t page)
         uint64_t word = page >> PAGESET_WORD_SHIFT;
 
         pageset_or(&set->levels[level][word], (uint64_t)1 << (page % PAGESET_WORD_PAGES));
+        GM_POINT("mark-level");
         page = word;
     }
 }
