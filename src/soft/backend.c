@@ -6,6 +6,7 @@
  */
 #include "base/check.h"
 #include "base/diag.h"
+#include "base/point.h"
 #include "kcore/dirtylog.h"
 #include "kcore/ring.h"
 #include "soft/backend_io.h"
@@ -64,6 +65,7 @@ static int change_slot(const struct soft_face *face, const struct gm_slot *slot,
 
     if (rc == 0) {
         rc = set_slot(face, slot, new_flags, size_bytes);
+        GM_POINT("slot-changed");
         rings_after_change(rings, face->space, slot, new_flags, rc);
     }
     return rc;
