@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/edge.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "base/rcu.h"
 #include "region/map.h"
 #include "space/dispatch.h"
@@ -84,6 +85,7 @@ static bool ring_peek(struct coalesced *coalesced, struct kvm_coalesced_mmio *en
     if (ring == NULL) {
         return false;
     }
+    GM_POINT("coalesced-peeking");
     first = __atomic_load_n(&ring->first, __ATOMIC_RELAXED);
     /* Acquire; pairs with the kernel's barrier, or soft/coalesced.c's release, after an entry was filled. */
     last = __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE);

@@ -1,6 +1,7 @@
 /* vm/vcpu.c - a vCPU: making it, taking a caller's, its time in KVM_RUN, its counts. */
 #include "base/alloc.h"
 #include "base/diag.h"
+#include "base/point.h"
 #include "vm/vm.h"
 
 #include <errno.h>
@@ -157,6 +158,7 @@ void gm_vcpu_free(struct gm_vcpu *vcpu)
     }
     coalesced_flush(&vm->coalesced); /* the last vCPU takes the ring with it */
     leave_vm(vcpu);
+    GM_POINT("vcpu-unlinked");
     choose_ring(vm);
     vm->accel->end_vcpu(vcpu);
     mem_free(&vm->allocator, vcpu);
