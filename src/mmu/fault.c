@@ -158,6 +158,7 @@ static enum install_result install_page(struct mmu_vcpu *vcpu, struct fault *fau
     if (fault->access == GM_MMU_WRITE) {
         write = slot_is_tracked(slot, fault->gfn) ? EPT_TRACKED : EPT_WRITE;
     }
+    GM_POINT("fault-chose-rights");
     fault_note_backing(mmu, resolved);
     leaf.entry = fault_leaf(mmu, resolved, write);
     fault->level = leaf.level;
@@ -211,6 +212,7 @@ static enum fault_result install(struct mmu_vcpu *vcpu, struct fault *fault,
     }
     rcu_leave();
     gate_leave(&vcpu->mmu->installers, &vcpu->installer);
+    GM_POINT("fault-installed");
     *needs_table = result == INSTALL_NEEDS_TABLE;
     if (stale) {
         return FAULT_RETRY;

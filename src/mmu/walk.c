@@ -39,6 +39,7 @@ static uint64_t descend(const struct mmu_vcpu *vcpu, struct gfn gfn, struct path
         if (!entry_is_table(level, value)) {
             return value;
         }
+        GM_POINT("walk-table");
         table = entry_table(value);
         level--;
     }
