@@ -2,6 +2,7 @@
 #include "kcore/vcpu.h"
 
 #include "base/check.h"
+#include "base/point.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -98,6 +99,7 @@ void kcore_vcpu_enter(struct kcore_vcpu *vcpu)
     if ((__atomic_load_n(vcpu->requests, __ATOMIC_RELAXED) & KCORE_REQUEST_LEAVE) != 0) {
         __atomic_fetch_and(vcpu->requests, ~(uint32_t)KCORE_REQUEST_LEAVE, __ATOMIC_RELAXED);
     }
+    GM_POINT("vcpu-cleared");
     gate_enter(&vcpu->core->gate, &vcpu->at_gate);
     vcpu->in_guest = true;
 }
@@ -114,10 +116,12 @@ void kcore_vcpu_request(struct kcore_vcpu *vcpu, unsigned request)
     /* Sequentially consistent, as the load, and the store and load of who goes to sleep (soft/sleep.c): either it sees
      * the request, or is seen to sleep. What the asker did before is seen by who acquires the request. */
     __atomic_fetch_or(vcpu->requests, request, __ATOMIC_SEQ_CST);
+    GM_POINT("request-made");
     if (atomic_load(&vcpu->is_asleep)) {
         const uint64_t once = 1;
         int saved_errno = errno;
 
+        GM_POINT("request-waking");
         /* It fails only where the eventfd's count is full, which wakes as well. */
         (void)!write(vcpu->wake_fd, &once, sizeof(once));
         errno = saved_errno;

@@ -30,6 +30,7 @@
 #include "mmu/install.h"
 
 #include "base/check.h"
+#include "base/point.h"
 #include "mmu/walk.h"
 
 /* Rights that were not there, of the same memory. */
@@ -82,12 +83,15 @@ static void hand_protection_on(const struct mmu *mmu, uint64_t *entry, unsigned 
     atomic_ullong *writable = &table_of(table)->writable;
     unsigned long long lines = atomic_load_explicit(writable, memory_order_acquire);
 
+    GM_POINT("hand-on-begins");
     for (; lines != 0; lines &= lines - 1) {
         unsigned line = (unsigned)__builtin_ctzll(lines);
         uint64_t *entries = &table[line * TABLE_LINE_ENTRIES];
 
         protect_line(mmu, entries, level - 1);
+        GM_POINT("line-protected");
         atomic_fetch_and_explicit(writable, ~(1ull << line), memory_order_acq_rel);
+        GM_POINT("line-bit-taken");
         if (line_is_writable(entries)) {
             table_note_writable(entries);
         }
@@ -187,6 +191,7 @@ enum install_result install_leaf(struct mmu_vcpu *vcpu, const struct leaf *leaf)
             return INSTALL_SPURIOUS;
         }
         if (entry_replace(entry, &seen, next)) {
+            GM_POINT("right-installed");
             if ((next & EPT_WRITE) != 0) {
                 table_note_writable(entry);
             }

@@ -1,6 +1,7 @@
 /* soft/sleep.c - a vCPU that waits in KVM_RUN. */
 #include "soft/sleep.h"
 #include "base/clock.h"
+#include "base/point.h"
 
 #include "mmu/guest.h"
 #include "soft/run.h"
@@ -87,8 +88,10 @@ void sleep_until(struct gm_soft_vcpu *vcpu, uint64_t deadline_ns)
     uint64_t count;
 
     atomic_store(&base->is_asleep, true);
+    GM_POINT("sleep-announced");
     if (!guest_take_requests(&vcpu->mmu)) {
         watch_signals(&vcpu->sleep, &vcpu->signals);
+        GM_POINT("sleep-begins");
         wait_for_something(&vcpu->sleep, deadline_ns);
     }
     atomic_store(&base->is_asleep, false);
