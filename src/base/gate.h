@@ -30,6 +30,8 @@
  * | 8 | steps back, sees held       | held = 0, wakes, both        | The vCPU looks at held again |
  * |   | lock, waits while held      | under the lock               | under the lock.              |
  *
+ * tests/race/test_gate_points.c forces the rows that can be.
+ *
  * Who waits for the release goes in under the lock. A holder that comes back without pause would find
  * the gate free before a waiter wakes, time and again: after GATE_PASSES_MAX holds that passed a waiter, the
  * next one lets all who wait in first.

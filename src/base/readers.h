@@ -24,7 +24,8 @@
  *   |   |                                |                                | the barrier would have shown the     |
  *   |   |                                |                                | store. So it is different.           |
  *
- * The barrier is barrier_heavy() (base/barrier.h). Where the kernel has none, no reader gets a slot.
+ * The barrier is barrier_heavy() (base/barrier.h). Where the kernel has none, no reader gets a slot. tests/race/test_cache_race.c forces
+ * row 1, tests/race/test_reader_points.c row 2.
  *
  * Slots are the owner's, and go with it; a reader that has one keeps its owner alive. In a child of fork() nobody waits for readers:
  * copies of maps cannot be changed.

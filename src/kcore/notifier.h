@@ -17,6 +17,8 @@
  * |   | host page: the old one           | end                         |                             |
  * |   | retry? yes: the sequence moved   |                             | Begins anew.                |
  *
+ * tests/race/test_soft_points.c forces them.
+ *
  * Source: Linux Documentation/virt/kvm/locking.rst; the idea of mmu notifiers is Linux's.
  */
 #ifndef KCORE_NOTIFIER_H

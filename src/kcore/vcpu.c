@@ -90,6 +90,8 @@ void kcore_vcpu_fini(struct kcore_vcpu *vcpu)
  * | 3 | clear                      | held = 1; in_guest is 0    | Not asked, and needs not be: it  |
  * |   | held is 1: waits           |                            | waits at the gate.               |
  *
+ * tests/race/test_vcpu_points.c forces them.
+ *
  * The load may miss a LEAVE that is on its way, of a hold that is over: as 2. What is not LEAVE is left
  * for who is to see it.
  */

@@ -25,7 +25,7 @@
  * | 5 | has given the table's      | takes a leaf's right that   |                                              |
  * |   | entry its right            | came since                  | As 3. The page was marked: nothing is lost.  |
  *
- * Takers, of whose work this is the rest, are out meanwhile.
+ * tests/race/test_install_points.c forces them. Takers, of whose work this is the rest, are out meanwhile.
  */
 #include "mmu/install.h"
 

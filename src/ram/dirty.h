@@ -30,6 +30,8 @@
  *   |   |                                 |                                 | alive; a later recording    |
  *   |   |                                 |                                 | gets none of its pages.     |
  *
+ * tests/race/test_dirty_points.c forces them (docs/locking-dirty.md has one more, and other numbers).
+ *
  * In 1 to 3 the barrier is barrier_heavy(), and "before" is in the order of the writer's own program,
  * where the store of the data comes first.
  */

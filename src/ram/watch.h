@@ -17,6 +17,8 @@
  *   |   |                                           | memory is unmapped; put: waits    |                          |
  *   |   | freed; end; drop                          |                                   |                          |
  *   |   |                                           | goes on                           | Told in vain, twice.     |
+ *
+ * tests/race/test_ram_points.c forces them.
  */
 #ifndef RAM_WATCH_H
 #define RAM_WATCH_H

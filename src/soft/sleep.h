@@ -17,6 +17,8 @@
  * |   |                                |                         | both stores.                             |
  * | 4 | wakes; is_asleep = 0; reads    | is_asleep was 1; writes | The next sleep ends at once, for nothing. |
  *
+ * tests/race/test_vcpu_points.c forces the rows that can be.
+ *
  * What a chip has for the vCPU it has before it requests, so who has seen the request finds it. A signal that is pending before
  * ppoll() makes the signalfd readable; one that comes later wakes it.
  */
