@@ -12,6 +12,7 @@
 
 /* Whose thread this is. */
 static _Thread_local struct actor *self;
+static struct actor *begun;
 
 /* Under the lock. */
 static void stop(struct actor *actor)
@@ -78,6 +79,8 @@ void actor_begin(struct actor *actor, void (*act)(void *opaque), void *opaque, c
     *actor = (struct actor){.act = act, .opaque = opaque, .stop_at = point, .to_pass = nth - 1};
     pthread_mutex_init(&actor->lock, NULL);
     pthread_cond_init(&actor->changed, NULL);
+    actor->next = begun;
+    begun = actor;
     REQUIRE(pthread_create(&actor->thread, NULL, actor_main, actor) == 0, "a thread");
 }
 
@@ -122,14 +125,41 @@ void actor_go_on_until(struct actor *actor, const char *point)
     actor_wait_stopped(actor);
 }
 
-void actor_end(struct actor *actor)
+static void end_now(struct actor *actor)
 {
     pthread_mutex_lock(&actor->lock);
     let_go(actor, NULL);
     pthread_mutex_unlock(&actor->lock);
+}
+
+static void wait_for_end(struct actor *actor)
+{
+    struct actor **link = &begun;
+
     REQUIRE(pthread_join(actor->thread, NULL) == 0, "its end");
     pthread_cond_destroy(&actor->changed);
     pthread_mutex_destroy(&actor->lock);
+    while (*link != actor) {
+        link = &(*link)->next;
+    }
+    *link = actor->next;
+}
+
+void actor_end(struct actor *actor)
+{
+    end_now(actor);
+    wait_for_end(actor);
+}
+
+/* All go on before one is waited for: they may be waiting for each other. */
+void actors_end(void)
+{
+    for (struct actor *actor = begun; actor != NULL; actor = actor->next) {
+        end_now(actor);
+    }
+    while (begun != NULL) {
+        wait_for_end(begun);
+    }
 }
 
 bool actor_is_over(struct actor *actor)

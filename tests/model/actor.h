@@ -23,7 +23,8 @@ struct actor {
     unsigned to_pass;    /* so often it goes past that point before */
     bool is_stopped;
     bool may_go_on;
-    bool is_over; /* it has done it all */
+    bool is_over;       /* it has done it all */
+    struct actor *next; /* the test's own thread: those that have begun */
 };
 
 /* Before the library is used, once. */
@@ -44,6 +45,8 @@ void actor_go_on(struct actor *actor, const char *point);
 void actor_go_on_until(struct actor *actor, const char *point);
 /* To the end, from wherever it is; the actor may begin again. */
 void actor_end(struct actor *actor);
+/* All that have begun: first of all in a tear-down, for a test that has failed half-way. */
+void actors_end(void);
 
 bool actor_is_over(struct actor *actor);
 /* It waits for something: however many turns it gets, it does not come to its end, or to where it should stop. */

@@ -3,13 +3,16 @@
 A mutant is a name, edits (file, text, replacement), and the tests that may kill it, most likely first. The text must be in
 the file just as often as said (once, unless "*" stands before the name of the file: everywhere).
 """
+BASE = "src/base/"
 KCORE = "src/kcore/"
 MMU = "src/mmu/"
+RAM = "src/ram/"
 REGION = "src/region/"
 SLOTS = "src/slots/"
 SOFT = "src/soft/"
 SPACE = "src/space/"
 VIEW = "src/view/"
+VM = "src/vm/"
 
 # The tests: program, environment. Seeds are fixed, so that a mutant that is killed once is killed always, threads aside.
 TESTS = {
@@ -32,6 +35,15 @@ TESTS = {
     "ring": ("tests/kvm-ring", {}),
     "edits": ("tests/prop-prop_edits", {"GM_SEED": "1", "GM_EDITS": "20000"}),
     "resample": ("tests/kvm-resample", {}),
+    "coalesced-points": ("tests/race-coalesced_points", {}),
+    "dirty-points": ("tests/race-dirty_points", {}),
+    "gate-points": ("tests/race-gate_points", {}),
+    "install-points": ("tests/race-install_points", {}),
+    "ram-points": ("tests/race-ram_points", {}),
+    "reader-points": ("tests/race-reader_points", {}),
+    "ring-points": ("tests/race-ring_points", {}),
+    "soft-orders": ("tests/race-soft_orders", {}),
+    "vcpu-points": ("tests/race-vcpu_points", {}),
 }
 
 
@@ -770,4 +782,44 @@ MUTANTS = [
     ("coalesced-not-taken-back", [
         (SLOTS + "io.c", "    return call(ops, opaque, step, !step->adds);", "    return step->kind == IO_COALESCED ? 0 : call(ops, opaque, step, !step->adds);"),
     ], ["edits"]),
+
+    # ---- orders that only forced ones come to ----
+    ("gate-signal-beside-the-holders-look", [
+        (BASE + "gate.c", "        lock_take(&gate->lock);\n        pthread_cond_signal(&gate->left);\n        lock_drop(&gate->lock);\n",
+         "        pthread_cond_signal(&gate->left);\n"),
+    ], ["gate-points"]),
+    ("cell-freed-at-once", [
+        (SPACE + "cell.c", "    rcu_defer(&cell->reclaim, reclaim);\n", "    reclaim(&cell->reclaim);\n"),
+    ], ["reader-points"]),
+    ("graveyard-not-looked-at-after-the-drop", [
+        (REGION + "map.c", "    GM_POINT(\"map-unlocked\");\n    map_bury(map);\n", "    GM_POINT(\"map-unlocked\");\n"),
+    ], ["reader-points"]),
+    ("resize-does-not-wait-for-readers", [
+        (RAM + "resize.c", "        rcu_wait();\n", ""),
+    ], ["ram-points"]),
+    ("take-of-a-part-clears-the-summary", [
+        (RAM + "pageset.c", "    uint64_t cleared = (found & whole) != 0 ? clear_bits(summary, whole) : 0;",
+         "    uint64_t cleared = found != 0 ? clear_bits(summary, touched) : 0;"),
+        (RAM + "pageset.c", "        nodes &= nodes - 1;\n    }\n    return 0;",
+         "        nodes &= nodes - 1;\n    }\n    pageset_or(summary, cleared & ~whole);\n    return 0;"),
+    ], ["dirty-points"]),
+    ("ring-slot-told-after-it-logs", [
+        (SOFT + "backend.c", "    int rc = rings_before_change(rings, face->space, slot, new_flags);", "    int rc = 0;"),
+        (SOFT + "backend.c", "        GM_POINT(\"slot-changed\");\n",
+         "        GM_POINT(\"slot-changed\");\n        rc = rc != 0 ? rc : rings_before_change(rings, face->space, slot, new_flags);\n"),
+    ], ["ring-points"]),
+    ("coalesced-ring-chosen-without-its-lock", [
+        (VM + "vcpu.c", "    lock_take(&vm->coalesced.lock);\n    lock_take(&vm->lock);\n", "    lock_take(&vm->lock);\n"),
+        (VM + "vcpu.c", "    lock_drop(&vm->lock);\n    lock_drop(&vm->coalesced.lock);\n", "    lock_drop(&vm->lock);\n"),
+    ], ["coalesced-points"]),
+    ("reclaim-let-in-by-zap-all", [
+        (MMU + "arch.c", "    gate_release(&mmu->installers);\n    mmu_flush(mmu);",
+         "    gate_release(&mmu->installers);\n    lock_drop(&mmu->lock);\n    mmu_flush(mmu);\n    lock_take(&mmu->lock);"),
+    ], ["soft-orders"]),
+    ("line-not-looked-at-after-its-bit-is-taken", [
+        (MMU + "install.c", "        if (line_is_writable(entries)) {", "        if (line_is_writable(entries) && false) {"),
+    ], ["install-points"]),
+    ("request-not-looked-for-before-a-sleep", [
+        (SOFT + "sleep.c", "    if (!guest_take_requests(&vcpu->mmu)) {", "    if (true) {"),
+    ], ["vcpu-points"]),
 ]

@@ -84,6 +84,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    actors_end();
     guest_fini(&guest);
     return 0;
 }

@@ -56,6 +56,7 @@ static int set_up_begun(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    actors_end();
     gm_ram_put(ram);
     rcu_drain(); /* audits sets */
     return 0;

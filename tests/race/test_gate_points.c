@@ -50,6 +50,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    actors_end();
     gate_remove(&gate, &at_gate);
     gate_fini(&gate);
     return 0;

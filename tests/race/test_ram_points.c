@@ -68,6 +68,7 @@ static int set_up_small(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    actors_end();
     machine_free(&machine);
     gm_ram_put(ram);
     return 0;

@@ -94,6 +94,7 @@ static void give_up(struct end *end)
 static int tear_down(void **state)
 {
     (void)state;
+    actors_end();
     give_up(&memories[0]);
     give_up(&memories[1]);
     give_up(&device);

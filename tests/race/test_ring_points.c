@@ -187,6 +187,7 @@ static int set_up_fake(void **state)
 static int tear_down_fake(void **state)
 {
     (void)state;
+    actors_end();
     for (unsigned i = 0; i < VCPUS; i++) {
         rings_remove(&rings, &vcpus[i].ring);
     }

@@ -46,6 +46,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    actors_end();
     gm_soft_vcpu_free(vcpu);
     REQUIRE(gm_soft_close(soft) == 0, "closing");
     return 0;
