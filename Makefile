@@ -4,11 +4,14 @@
 #   make WERROR=false     for a compiler with newer warnings than ours
 #   make run ARGS=...     passes ARGS to `guestmem run`
 #   make bench ROW=...    measures some rows only (bench/run --list); JSON=FILE writes what was measured
+#   make soak FOR=60      for so many seconds on each; ON="nested rings shadow kvm" says on which
 BUILD  ?= build
 WERROR ?= true
 ARGS   ?=
 ROW    ?=
 JSON   ?=
+FOR    ?= 600
+ON     ?= nested shadow kvm
 
 # Audits and lock-order checks are on in the sanitizer builds; the plain build is what people use. Clang's runtimes are
 # not linked into shared libraries, hence b_lundef. Clang is also our second compiler: it builds everything here.
@@ -16,7 +19,7 @@ PLAIN := -Dwerror=$(WERROR)
 ASAN  := $(PLAIN) -Daudit=true -Db_sanitize=address,undefined
 TSAN  := $(PLAIN) -Daudit=true -Db_sanitize=thread -Db_lundef=false
 
-.PHONY: all run bench check check-long builds format clean
+.PHONY: all run bench check check-long soak builds format clean
 
 all:
 	@scripts/install-deps --check build
@@ -42,6 +45,11 @@ check-long:
 	@scripts/install-deps check
 	@$(MAKE) --no-print-directory builds
 	@scripts/run-tests check-long $(BUILD)
+
+soak:
+	@scripts/install-deps check
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/tests/soak/soak $(FOR) $(ON)
 
 # One after the other: ninja uses every core by itself.
 builds: all

@@ -131,7 +131,8 @@ GM_MUST_CHECK int gm_listener_unregister(struct gm_listener *listener, struct gm
 
 /*
  * Bring the dirty pages that hypervisors and devices hold for [offset, offset + size) of a region, in
- * every space that shows it, into its block's record. Call it before a harvest.
+ * every space that shows it, into its block's record. Call it before a harvest. What counts is the memory: also where another
+ * region of the same block shows it, as after a commit that put that one in this one's place.
  * Context: any thread but a listener's callback; takes the commit lock.
  * Return: 0; -EDEADLK; -EINVAL region without RAM; -EIO a log could not be read: call again before
  * relying on the record; or in a child of fork(). (A log that ends unread marks all of its pages.) There is no diag, as there may be

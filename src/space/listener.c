@@ -233,24 +233,38 @@ int gm_listener_unregister(struct gm_listener *listener, struct gm_diag *diag)
 
 /* ---- dirty logs on demand ---- */
 
-/* The part of a range that shows @region's [first, last], as a section; false if none. */
-static bool shown_part(const struct range *range, const struct gm_region *region, uint64_t first,
-                       uint64_t last, struct gm_section *section)
+/* Of @region's bytes, as bytes of its block. Past the block's end for a region that is larger than an unbacked one. */
+static struct span memory_span(const struct gm_region *region, struct span bytes)
 {
-    uint64_t range_last = range->offset + (range->last - range->gpa);
+    return span_shift(bytes, region->ram_offset);
+}
 
-    if (range->region != region || range->offset > last || range_last < first) {
+/*
+ * The part of a range that shows @memory of the block, as a section; false if none. By whichever region: slots stay as they are when
+ * another region of the same memory takes their region's place, and with them what is in their logs.
+ */
+static bool shown_part(const struct range *range, const struct gm_ram *ram, struct span memory,
+                       struct gm_section *section)
+{
+    struct span shown;
+    struct span meet;
+    uint64_t skipped_bytes;
+
+    if (range->region->ram != ram) {
         return false;
     }
+    shown =
+        memory_span(range->region, span_of(range->offset, (pos_t)(range->last - range->gpa) + 1));
+    meet = span_meet(shown, memory);
+    if (span_is_empty(meet)) {
+        return false;
+    }
+    skipped_bytes = (uint64_t)(meet.start - shown.start);
     range_to_section(range, NULL, section);
-    if (first > range->offset) {
-        section->gpa += first - range->offset;
-        section->offset = first;
-        section->hva = range->hva != NULL ? range->hva + (first - range->offset) : NULL;
-    }
-    if (last < range_last) {
-        section->last -= range_last - last;
-    }
+    section->gpa += skipped_bytes;
+    section->offset += skipped_bytes;
+    section->hva = range->hva != NULL ? range->hva + skipped_bytes : NULL;
+    section->last -= (uint64_t)(shown.end - meet.end);
     return true;
 }
 
@@ -274,8 +288,7 @@ static int sync_section(struct hub *hub, const struct gm_section *section)
     return result;
 }
 
-static int sync_space(struct gm_space *space, const struct gm_region *region, uint64_t first,
-                      uint64_t last)
+static int sync_space(struct gm_space *space, const struct gm_ram *ram, struct span memory)
 {
     struct cell *cell = atomic_load_explicit(&space->cell, memory_order_relaxed);
     const struct gm_view *view = cell_view(cell);
@@ -287,7 +300,7 @@ static int sync_space(struct gm_space *space, const struct gm_region *region, ui
         for (j = 0; j < view->leaves[i]->count; j++) {
             struct gm_section section;
 
-            if (shown_part(&view->leaves[i]->ranges[j], region, first, last, &section)) {
+            if (shown_part(&view->leaves[i]->ranges[j], ram, memory, &section)) {
                 int one;
 
                 section.space = space;
@@ -304,7 +317,7 @@ int gm_region_log_sync(struct gm_region *region, uint64_t offset_bytes, gm_size_
     struct gm_map *map = region->map;
     struct map_locked locked;
     struct gm_space *space;
-    uint64_t last;
+    struct span memory;
     int result = 0;
 
     if (!region_has_ram(region)) {
@@ -320,12 +333,12 @@ int gm_region_log_sync(struct gm_region *region, uint64_t offset_bytes, gm_size_
     if (size_bytes == 0) {
         return 0;
     }
-    last = size_bytes - 1 > UINT64_MAX - offset_bytes ? UINT64_MAX
-                                                      : offset_bytes + (uint64_t)(size_bytes - 1);
+    memory = memory_span(
+        region, span_of(offset_bytes, size_bytes < GM_SIZE_2_64 ? (pos_t)size_bytes : POS_2_64));
     locked = map_lock(map);
     space = map->closed ? NULL : map->hub->spaces; /* a map that was given up has none */
     for (; space != NULL; space = space->next) {
-        int one = sync_space(space, region, offset_bytes, last);
+        int one = sync_space(space, region->ram, memory);
 
         result = result == 0 ? one : result;
     }

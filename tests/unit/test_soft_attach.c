@@ -260,6 +260,31 @@ static void attached_vcpus_writes_are_in_the_record(void **state)
     }
 }
 
+static void attached_sync_finds_what_was_written_through_another_region(void **state)
+{
+    /* A region that shows the same memory took its place: the slot stays, and what was written before is still in its log. */
+    struct board board;
+    struct gm_region *other;
+    struct gm_txn *txn;
+
+    (void)state;
+    board_init(&board, (struct gm_soft_options){0});
+    other = add_memory(&board.machine, GM_REGION_RAM, 0, 64 * PAGE, board.block, 0);
+    txn = edit(&board);
+    assert_int_equal(gm_txn_set_enabled(txn, other, false), 0);
+    assert_int_equal(gm_txn_set_log(txn, board.ram, CLIENT, true), 0);
+    assert_int_equal(gm_txn_set_log(txn, other, CLIENT, true), 0);
+    commit(txn);
+    write_page(&board, 1);
+    write_page(&board, 63);
+    txn = edit(&board);
+    assert_int_equal(gm_txn_set_enabled(txn, board.ram, false), 0);
+    assert_int_equal(gm_txn_set_enabled(txn, other, true), 0);
+    commit(txn);
+    assert_int_equal(harvest(&board), 1ull << 1 | 1ull << 63);
+    board_fini(&board);
+}
+
 /* ---- beside a running vCPU ---- */
 
 struct runner {
@@ -453,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attached_map_edited_at_random_is_what_the_vcpu_sees),
         cmocka_unit_test(attached_vcpus_writes_are_in_the_record),
+        cmocka_unit_test(attached_sync_finds_what_was_written_through_another_region),
         cmocka_unit_test(attached_map_edited_beside_a_vcpu_hides_nothing_else),
         cmocka_unit_test(attached_commit_without_memory_changes_nothing),
         cmocka_unit_test(attach_what_the_soft_kvm_cannot_take_is_refused),
