@@ -3,11 +3,13 @@
 #   make BUILD=/tmp/b     builds elsewhere
 #   make WERROR=false     for a compiler with newer warnings than ours
 #   make run ARGS=...     passes ARGS to `guestmem run`
+#   make coverage LINES=kcore   also lists the lines of a room that no test reached
 #   make bench ROW=...    measures some rows only (bench/run --list); JSON=FILE writes what was measured
 BUILD  ?= build
 WERROR ?= true
 ARGS   ?=
 ROW    ?=
+LINES  ?=
 JSON   ?=
 
 # Audits and lock-order checks are on in the sanitizer builds; the plain build is what people use. Clang's runtimes are
@@ -16,7 +18,7 @@ PLAIN := -Dwerror=$(WERROR)
 ASAN  := $(PLAIN) -Daudit=true -Db_sanitize=address,undefined
 TSAN  := $(PLAIN) -Daudit=true -Db_sanitize=thread -Db_lundef=false
 
-.PHONY: all run bench check check-long builds format clean
+.PHONY: all run bench check check-long coverage builds format clean
 
 all:
 	@scripts/install-deps --check build
@@ -43,6 +45,11 @@ check-long:
 	@$(MAKE) --no-print-directory builds
 	@scripts/run-tests check-long $(BUILD)
 
+# LINES=ROOM lists what was not reached of a room.
+coverage:
+	@scripts/install-deps check
+	@nice scripts/coverage --build $(BUILD)-coverage $(foreach room,$(LINES),--lines $(room))
+
 # One after the other: ninja uses every core by itself.
 builds: all
 	@test -f $(BUILD)-asan/build.ninja || CC=gcc meson setup $(ASAN) $(BUILD)-asan
@@ -54,4 +61,4 @@ format:
 	@scripts/check-format --fix
 
 clean:
-	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-coverage
