@@ -245,6 +245,38 @@ static void slow_hold_is_said_and_counted(void **state)
     rig_fini(&rig);
 }
 
+/* ---- logs of large pages ---- */
+
+static void bit_of_a_large_page_is_all_of_its_pages(void **state)
+{
+    /* A hypervisor with pages of 64 KiB: its page 1 is the pages 16 to 31 of the record. */
+    struct gm_backend_ops ops = pass_all();
+    const struct gm_backend_options options = {.size = sizeof(options), .page_bytes = 0x10000};
+    struct gm_region *region;
+    struct gm_txn *txn;
+    struct rig rig;
+
+    (void)state;
+    rig_init(&rig);
+    gm_ram_put(rig.ram);
+    rig.ram = new_ram(4 << 20); /* so large that it is aligned in the host, too */
+    assert_int_equal((uintptr_t)gm_ram_hva(rig.ram) % 0x10000, 0);
+    assert_int_equal(
+        gm_slots_attach(rig.machine.space, &options, &ops, &rig, &rig.slots, &rig.diag), 0);
+    region = add_memory(&rig.machine, GM_REGION_RAM, 0, 0x20000, rig.ram, 0);
+    assert_int_equal(gm_txn_begin(rig.machine.map, &txn), 0);
+    assert_int_equal(gm_txn_set_log(txn, region, CLIENT, true), 0);
+    assert_int_equal(gm_txn_commit(txn, NULL), 0);
+    assert_int_equal(gm_region_log_sync(region, 0, 0x20000), 0);
+    (void)harvest(&rig);
+    rig.hypervisor.log[0][0] = 1 << 1;
+    assert_int_equal(gm_region_log_sync(region, 0, 0x20000), 0);
+    assert_int_equal(harvest(&rig), 0xffff0000);
+    assert_int_equal(harvest(&rig), 0);
+    assert_int_equal(gm_slots_detach(rig.slots, NULL), 0);
+    rig_fini(&rig);
+}
+
 /* ---- memory that runs out ---- */
 
 /* MANY pieces of RAM apart from each other, and registers with an eventfd beside each, in one commit. */
@@ -553,6 +585,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(undo_without_a_hold_counts_all_pages_as_written),
         cmocka_unit_test(slow_hold_is_said_and_counted),
+        cmocka_unit_test(bit_of_a_large_page_is_all_of_its_pages),
         cmocka_unit_test(commit_of_many_changes_fails_whole_for_each_allocation),
         cmocka_unit_test(span_of_slots_that_is_no_power_of_two_is_refused),
         cmocka_unit_test(detach_that_is_refused_leaves_all_as_it_was),
