@@ -114,9 +114,9 @@ static void slot_with_a_high_number_is_known_beside_those_before(void **state)
     faults_arm(&rig.faults, 1);
     assert_int_equal(rings_before_change(&rig.rings, 0, &high, GM_SLOT_LOG), -ENOMEM);
     assert_true(faults_disarm(&rig.faults));
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         uint64_t bitmap[1] = {0};
-        struct gm_slot *slot = i == 0 ? &rig.slot : &high;
+        struct gm_slot *slot = i == 1 ? &high : &rig.slot;
 
         if (i == 1) {
             assert_int_equal(rings_before_change(&rig.rings, 0, &high, GM_SLOT_LOG), 0);
