@@ -3,12 +3,14 @@
 #   make BUILD=/tmp/b     builds elsewhere
 #   make WERROR=false     for a compiler with newer warnings than ours
 #   make run ARGS=...     passes ARGS to `guestmem run`
+#   make coverage LINES=kcore   also lists the lines of a room that no test reached
 #   make bench ROW=...    measures some rows only (bench/run --list); JSON=FILE writes what was measured
 #   make soak FOR=60      for so many seconds on each; ON="nested rings shadow kvm" says on which
 BUILD  ?= build
 WERROR ?= true
 ARGS   ?=
 ROW    ?=
+LINES  ?=
 JSON   ?=
 FOR    ?= 600
 ON     ?= nested shadow kvm
@@ -19,7 +21,7 @@ PLAIN := -Dwerror=$(WERROR)
 ASAN  := $(PLAIN) -Daudit=true -Db_sanitize=address,undefined
 TSAN  := $(PLAIN) -Daudit=true -Db_sanitize=thread -Db_lundef=false
 
-.PHONY: all run bench check check-long soak builds format clean
+.PHONY: all run bench check check-long soak coverage builds format clean
 
 all:
 	@scripts/install-deps --check build
@@ -51,6 +53,11 @@ soak:
 	@$(MAKE) --no-print-directory all
 	@$(BUILD)/tests/soak/soak $(FOR) $(ON)
 
+# LINES=ROOM lists what was not reached of a room.
+coverage:
+	@scripts/install-deps check
+	@nice scripts/coverage --build $(BUILD)-coverage $(foreach room,$(LINES),--lines $(room))
+
 # One after the other: ninja uses every core by itself.
 builds: all
 	@test -f $(BUILD)-asan/build.ninja || CC=gcc meson setup $(ASAN) $(BUILD)-asan
@@ -62,4 +69,4 @@ format:
 	@scripts/check-format --fix
 
 clean:
-	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-coverage

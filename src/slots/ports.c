@@ -31,7 +31,6 @@ struct ports {
     struct io_plan plan;
     size_t plan_capacity;
     size_t done;
-    bool is_broken; /* taking a step back failed: the hypervisor has others than the map */
 };
 
 static bool is_same(const struct io_step *a, const struct io_step *b)
@@ -109,10 +108,6 @@ static int on_prepare(void *opaque, struct gm_space *space, const struct gm_chan
     if (room == 0) {
         return 0;
     }
-    if (ports->is_broken) {
-        return diag_set(diag, GM_DIAG_SLOTS_UNKNOWN, -EIO,
-                        "an earlier change of ports' eventfds could not be undone");
-    }
     if (reserve(ports, room) != 0) {
         return diag_set(diag, GM_DIAG_NO_MEMORY, -ENOMEM, "no memory for %zu eventfds of ports",
                         room);
@@ -121,6 +116,7 @@ static int on_prepare(void *opaque, struct gm_space *space, const struct gm_chan
     return 0;
 }
 
+/* Where a step cannot be taken back, the hypervisor has others than the map, which then takes no more commits. */
 static int on_undo(void *opaque)
 {
     struct ports *ports = opaque;
@@ -133,7 +129,6 @@ static int on_undo(void *opaque)
         if (rc == 0) {
             note(ports, step, !step->adds);
         } else {
-            ports->is_broken = true;
             first_error = first_error == 0 ? rc : first_error;
         }
         ports->done--;

@@ -134,7 +134,7 @@ static uint64_t guest_ns(const struct time_page *page, uint64_t tsc)
 
 static uint64_t clock_of(struct face *face)
 {
-    struct kvm_clock_data data;
+    struct kvm_clock_data data = {0};
 
     assert_int_equal(rig_call(&face->rig, KVM_GET_CLOCK, &data), 0);
     assert_int_equal(data.flags, KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC);
