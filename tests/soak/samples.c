@@ -42,8 +42,8 @@ enum measure {
 
 /*
  * By how much the largest of the second half may exceed the largest of the first, and the mean the mean. What is allocated goes up and down with
- * what is plugged, logged and waiting to be freed, so a mean says more than a peak. A sanitizer keeps what is freed, so there RSS is not
- * compared.
+ * what is plugged, logged and waiting to be freed, so a mean says more than a peak; and a machine under load is still warming up when 20 s
+ * are over. A sanitizer keeps what is freed, so there RSS is not compared.
  */
 static const struct {
     const char *name;
@@ -51,13 +51,13 @@ static const struct {
     uint64_t mean_more;
 } measures[MEASURES] = {
     [MEASURE_RSS] = {"RSS, KiB", 4096, 1024},
-    [MEASURE_BYTES] = {"allocated bytes", 512 << 10, 64 << 10},
-    [MEASURE_COUNT] = {"allocations", 2000, 300},
+    [MEASURE_BYTES] = {"allocated bytes", 512 << 10, 256 << 10},
+    [MEASURE_COUNT] = {"allocations", 2000, 1000},
     [MEASURE_TABLES] = {"table pages", 64, 32},
     [MEASURE_SHADOWS] = {"shadow pages", 64, 32},
     [MEASURE_RETIRED] = {"retired versions", 64, 32},
     [MEASURE_FILES] = {"descriptors", 4, 2},
-    [MEASURE_MAPPINGS] = {"mappings", 64, 32},
+    [MEASURE_MAPPINGS] = {"mappings", 128, 128},
     [MEASURE_THREADS] = {"threads", 0, 0},
 };
 
