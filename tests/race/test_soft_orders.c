@@ -42,6 +42,7 @@ static void fault_that_found_no_tracker_has_its_leaf_taken_by_who_tracks(void **
     (void)state;
     told = 0;
     gm_soft_set_tracker(race.soft, on_written, NULL);
+    assert_loads_now(PLACE + PAGE, 0); /* so that the table is there: else all is looked at again */
     begin_until("fault-chose-rights", GM_MMU_WRITE, PLACE);
     waiter_start(&waiter, track_first_page);
     assert_waits(&waiter, &race.soft->mmu.installers);
