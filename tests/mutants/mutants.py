@@ -819,7 +819,8 @@ MUTANTS = [
     ("line-not-looked-at-after-its-bit-is-taken", [
         (MMU + "install.c", "        if (line_is_writable(entries)) {", "        if (line_is_writable(entries) && false) {"),
     ], ["install-points"]),
-    ("request-not-looked-for-before-a-sleep", [
-        (SOFT + "sleep.c", "    if (!guest_take_requests(&vcpu->mmu)) {", "    if (true) {"),
+    ("leave-cleared-behind-the-gate", [
+        (KCORE + "vcpu.c", "    vcpu->in_guest = true;\n",
+         "    __atomic_fetch_and(vcpu->requests, ~(uint32_t)KCORE_REQUEST_LEAVE, __ATOMIC_RELAXED);\n    vcpu->in_guest = true;\n"),
     ], ["vcpu-points"]),
 ]

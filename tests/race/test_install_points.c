@@ -14,9 +14,10 @@
 
 static struct puppet other;
 
+/* In two lines of a table, of which A's comes first, so that nothing that A installs has the other line's bit set. */
 #define PAGE_A 0u
-#define PAGE_B 1u
-#define BOTH 3u
+#define PAGE_B TABLE_LINE_ENTRIES
+#define BOTH (1u << PAGE_A | 1u << PAGE_B)
 
 /* The two pages, of those that are in the log, which is cleared. */
 static unsigned harvest(void)
@@ -82,6 +83,13 @@ static void b_ends(void)
     assert_int_equal(puppet_end(&other).outcome, GM_MMU_OK);
 }
 
+static void b_goes_on_until(const char *point)
+{
+    puppet_stop_at(&other, point);
+    puppet_go_on(&other);
+    puppet_wait_stopped(&other);
+}
+
 /* Whoever hands on first after a harvest: the other page's write is noticed, too. */
 static void assert_writes_are_logged(void)
 {
@@ -99,6 +107,7 @@ static void right_given_again_before_the_bit_is_taken_has_its_bit(void **state)
     /* 1: A takes the bit that B has set, and looks again. */
     (void)state;
     begin_a_until("line-protected");
+    a_goes_on_until("line-protected");
     writes(&other, PAGE_B);
     a_ends();
     assert_writes_are_logged();
@@ -109,6 +118,7 @@ static void right_given_again_whose_bit_is_set_after_it_was_taken_has_its_bit(vo
     /* 2: A takes the bit between B's right and B's bit. */
     (void)state;
     begin_a_until("line-protected");
+    a_goes_on_until("line-protected");
     begin_b_until("right-installed");
     a_goes_on_until("line-bit-taken");
     b_ends();
@@ -125,6 +135,7 @@ static void right_given_before_the_line_is_protected_is_taken_and_faulted_again(
     (void)state;
     begin_a_until("hand-on-begins");
     begin_b_until("right-installed");
+    a_goes_on_until("line-protected");
     a_goes_on_until("line-protected");
     gm_soft_stats(race.soft, &stats);
     fixed = stats.faults_fixed;
@@ -143,6 +154,7 @@ static void hand_on_that_finds_no_bit_left_gives_the_tables_entry_its_right(void
         skip();
     }
     begin_b_until("line-bit-taken");
+    b_goes_on_until("line-bit-taken");
     writes(&puppet, PAGE_A);
     b_ends();
     assert_writes_are_logged();
