@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/unmap.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -49,9 +50,7 @@ static void storage_free(struct pageset *set)
     if (set->storage_bytes < PAGESET_MAPPED_BYTES) {
         mem_free(&set->allocator, set->storage);
     } else {
-        int result = munmap(set->storage, set->storage_bytes);
-
-        GM_ASSERT(result == 0);
+        host_unmap(set->storage, set->storage_bytes);
     }
 }
 
