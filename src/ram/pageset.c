@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/rcu_start.h"
 #include "base/unmap.h"
 
 #include <errno.h>
@@ -56,7 +57,7 @@ static void storage_free(struct pageset *set)
 
 struct pageset *pageset_new(uint64_t page_count, const struct gm_allocator *allocator)
 {
-    struct pageset *set = mem_zalloc(allocator, sizeof(*set));
+    struct pageset *set = rcu_start() == 0 ? mem_zalloc(allocator, sizeof(*set)) : NULL;
     uint64_t word_counts[PAGESET_LEVELS];
     uint64_t total = 0;
     _Atomic(uint64_t) *words;
