@@ -1,7 +1,7 @@
 /* base/fork.c - marks that the kernel wipes in copies of a process, and the thread that takes down a copy. */
 #include "base/fork.h"
 
-#include "base/check.h"
+#include "base/unmap.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -19,8 +19,10 @@ int fork_mark_init(struct fork_mark *mark)
         return -ENOMEM;
     }
     if (madvise(page, page_bytes, MADV_WIPEONFORK) != 0) {
-        munmap(page, page_bytes);
-        return -EOPNOTSUPP;
+        int rc = errno == EINVAL ? -EOPNOTSUPP : -ENOMEM; /* EAGAIN: no more mappings */
+
+        host_unmap(page, page_bytes);
+        return rc;
     }
     mark->page = page;
     __atomic_store_n(mark->page, 1, __ATOMIC_RELAXED);
@@ -29,9 +31,7 @@ int fork_mark_init(struct fork_mark *mark)
 
 void fork_mark_fini(struct fork_mark *mark)
 {
-    int rc = munmap(mark->page, (size_t)sysconf(_SC_PAGESIZE));
-
-    GM_ASSERT(rc == 0);
+    host_unmap(mark->page, (size_t)sysconf(_SC_PAGESIZE));
 }
 
 void alone_begin(void)

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/fork.h"
 #include "base/lock.h"
+#include "base/rcu_start.h"
 #include "base/ref.h"
 
 #include <stdlib.h>
@@ -31,7 +32,7 @@ struct rcu_domain {
 
 struct rcu_domain *rcu_domain_new(void)
 {
-    struct rcu_domain *domain = calloc(1, sizeof(*domain));
+    struct rcu_domain *domain = rcu_start() == 0 ? calloc(1, sizeof(*domain)) : NULL;
 
     if (domain == NULL) {
         return NULL;

@@ -2,8 +2,8 @@
 #include "ram/memory.h"
 
 #include "base/addr.h"
-#include "base/check.h"
 #include "base/diag.h"
+#include "base/unmap.h"
 #include "ram/backing.h"
 
 #include <errno.h>
@@ -16,15 +16,6 @@
 uint64_t ram_host_page_bytes(void)
 {
     return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static void unmap(void *start, uint64_t size_bytes)
-{
-    if (size_bytes > 0) {
-        int result = munmap(start, size_bytes);
-
-        GM_ASSERT(result == 0);
-    }
 }
 
 int memory_reserve(struct gm_ram *ram)
@@ -45,8 +36,8 @@ int memory_reserve(struct gm_ram *ram)
     /* The first guard ends where the block begins: at the first aligned address that leaves it
      * room. */
     head_bytes = -(hva_of(start).value + guard_bytes) & (align_bytes - 1);
-    unmap(start, head_bytes);
-    unmap(start + head_bytes + guarded_bytes, slack_bytes - head_bytes);
+    host_unmap(start, head_bytes);
+    host_unmap(start + head_bytes + guarded_bytes, slack_bytes - head_bytes);
     ram->hva = start + head_bytes + guard_bytes;
     return 0;
 }
@@ -55,7 +46,7 @@ void memory_unreserve(struct gm_ram *ram)
 {
     uint64_t guard_bytes = ram_host_page_bytes();
 
-    unmap(ram->hva - guard_bytes, ram->max_size + 2 * guard_bytes);
+    host_unmap(ram->hva - guard_bytes, ram->max_size + 2 * guard_bytes);
     ram->hva = NULL;
 }
 
@@ -105,7 +96,7 @@ static int try_map(const struct gm_ram *ram, uint64_t size_bytes, off_t offset)
     if (start == MAP_FAILED) {
         return errno;
     }
-    unmap(start, size_bytes);
+    host_unmap(start, size_bytes);
     return 0;
 }
 

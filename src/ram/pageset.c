@@ -3,6 +3,8 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/rcu_start.h"
+#include "base/unmap.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -49,15 +51,13 @@ static void storage_free(struct pageset *set)
     if (set->storage_bytes < PAGESET_MAPPED_BYTES) {
         mem_free(&set->allocator, set->storage);
     } else {
-        int result = munmap(set->storage, set->storage_bytes);
-
-        GM_ASSERT(result == 0);
+        host_unmap(set->storage, set->storage_bytes);
     }
 }
 
 struct pageset *pageset_new(uint64_t page_count, const struct gm_allocator *allocator)
 {
-    struct pageset *set = mem_zalloc(allocator, sizeof(*set));
+    struct pageset *set = rcu_start() == 0 ? mem_zalloc(allocator, sizeof(*set)) : NULL;
     uint64_t word_counts[PAGESET_LEVELS];
     uint64_t total = 0;
     _Atomic(uint64_t) *words;

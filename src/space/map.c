@@ -2,6 +2,7 @@
 #include "base/diag.h"
 #include "base/options.h"
 #include "base/rcu.h"
+#include "base/rcu_start.h"
 #include "space/cell.h"
 #include "space/hub.h"
 
@@ -35,6 +36,10 @@ int gm_map_new(const struct gm_map_options *options, struct gm_map **map, struct
 
     if (rc != 0) {
         return rc;
+    }
+    if (rcu_start() != 0) {
+        return diag_set(diag, GM_DIAG_NO_MEMORY, -ENOMEM,
+                        "no thread can be made that frees what a map has replaced");
     }
     allocator = mem_allocator_or_default(chosen.allocator);
     made = mem_zalloc(allocator, sizeof(*made));

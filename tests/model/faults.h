@@ -4,6 +4,8 @@
 #ifndef MODEL_FAULTS_H
 #define MODEL_FAULTS_H
 
+#include "inject/inject.h"
+
 #include <guestmem/types.h>
 
 #include <stdbool.h>
@@ -21,6 +23,9 @@ static inline void *faults_alloc(void *opaque, size_t size_bytes)
 {
     struct faults *faults = opaque;
 
+    if (inject_fails(INJECT_ALLOC)) {
+        return NULL;
+    }
     if (faults->fail_at != 0) { /* armed by one thread, and it alone allocates then */
         faults->fail_at--;
         if (faults->fail_at == 0) {

@@ -5,6 +5,8 @@
 #ifndef MODEL_REQUIRE_H
 #define MODEL_REQUIRE_H
 
+#include "inject/inject.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,6 +20,7 @@ extern char require_place[160];
             fprintf(stderr, "%s:%d: [%s] %s: ", __FILE__, __LINE__, require_place, #condition);    \
             fprintf(stderr, __VA_ARGS__);                                                          \
             fprintf(stderr, "\n");                                                                 \
+            inject_test_failed();                                                                  \
             abort();                                                                               \
         }                                                                                          \
     } while (0)
