@@ -9,7 +9,7 @@
 
 #define BYTES 4096u
 #define LOOKUPS 200u /* more than make a view warm */
-#define SPAN 300u    /* of the layout */
+#define SPAN 320u    /* of the layout */
 #define LENGTH_MAX 80u
 
 struct twin {
@@ -21,7 +21,19 @@ struct twin {
     bool shown;
 };
 
-/* Short ranges, side by side and apart: RAM, ROM, callbacks, holes, no memory; nothing is at the address that they end at. */
+static void add_rom_device(struct twin *twin, uint64_t addr, uint64_t offset, bool no_romd)
+{
+    add_region(&twin->machine, addr,
+               (struct gm_region_options){.kind = GM_REGION_ROM_DEVICE,
+                                          .size_bytes = 16,
+                                          .ram = twin->rom,
+                                          .ram_offset = offset,
+                                          .no_romd = no_romd,
+                                          .io = &echo_ops,
+                                          .opaque = &twin->echo});
+}
+
+/* Short ranges, side by side and apart: RAM, ROM, callbacks, devices with memory, holes, no memory; nothing is at the address that they end at. */
 static void set_up(struct twin *twin)
 {
     static const uint64_t sizes[] = {1, 2, 3, 5, 7, 8, 9, 15, 40};
@@ -41,6 +53,9 @@ static void set_up(struct twin *twin)
     add_memory(&twin->machine, GM_REGION_ROM, at, 20, twin->rom, 8);
     add_mmio(&twin->machine, at + 20, 24, &echo_ops, &twin->echo);
     add_memory(&twin->machine, GM_REGION_RAM, at + 44, 100, twin->ram, 1000);
+    add_rom_device(twin, at + 144, 600, false);
+    add_rom_device(twin, at + 161, 700, true);
+    add_memory(&twin->machine, GM_REGION_RAM_DEVICE, at + 177, 16, twin->ram, 2000);
     twin->far =
         add_region(&twin->machine, 1ull << 40,
                    (struct gm_region_options){.kind = GM_REGION_RESERVATION, .size_bytes = 1});
