@@ -229,6 +229,7 @@ static enum end try(const struct sweep *sweep, const struct choice *choice, uint
     int status;
 
     told->end = END_NONE;
+    atomic_flag_clear(&told->busy); /* a thread may have held it when the last child ended */
     told->failed = 0;
     fflush(NULL);
     child = fork();
