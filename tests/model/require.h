@@ -25,4 +25,7 @@ extern char require_place[160];
         }                                                                                          \
     } while (0)
 
+/* For threads, which cannot longjmp as cmocka's assertions do. */
+#define REQUIRE_TRUE(...) REQUIRE((__VA_ARGS__), "it is not")
+
 #endif

@@ -5,6 +5,7 @@
 #include "unit/arch.h"
 
 #include "kcore/change.h"
+#include "model/require.h"
 
 #define MIB UINT64_C(0x100000)
 #define HVA UINT64_C(0x7f0000000000)
@@ -203,9 +204,9 @@ static void *unmap_again_and_again(void *opaque)
     for (int i = 0; i < 20000; i++) {
         start(race->arch, HVA, 0x1000);
         /* No table leads to the old page any more, and none will again. */
-        GM_ASSERT(atomic_load(&race->mapped) == 0);
+        REQUIRE_TRUE(atomic_load(&race->mapped) == 0);
         atomic_fetch_add(&race->epoch, 1);
-        GM_ASSERT(atomic_load(&race->mapped) == 0);
+        REQUIRE_TRUE(atomic_load(&race->mapped) == 0);
         end(race->arch, HVA, 0x1000);
     }
     atomic_store(&race->is_over, true);

@@ -7,6 +7,7 @@
 #include "kcore/change.h"
 #include "kcore/retire.h"
 #include "model/random.h"
+#include "model/require.h"
 
 #define MIB UINT64_C(0x100000)
 #define HVA UINT64_C(0x7f0000000000)
@@ -342,7 +343,7 @@ struct reader {
 static void check_alive(void *opaque, const struct memslot *slot, struct gfn first,
                         uint64_t page_count)
 {
-    GM_ASSERT(*(int *)slot->arch == slot->id && memslot_holds(slot, first) && page_count > 0);
+    REQUIRE_TRUE(*(int *)slot->arch == slot->id && memslot_holds(slot, first) && page_count > 0);
     (void)opaque;
 }
 
@@ -354,14 +355,14 @@ static void read_version(const struct memslots *slots)
     uint32_t swapped = 0;
 
     while (slot != NULL) {
-        GM_ASSERT(*(int *)slot->arch == slot->id);
-        GM_ASSERT(memslots_find(slots, slot->base) == slot);
-        GM_ASSERT(slot->log == NULL || slot->log->page_count == slot->page_count);
+        REQUIRE_TRUE(*(int *)slot->arch == slot->id);
+        REQUIRE_TRUE(memslots_find(slots, slot->base) == slot);
+        REQUIRE_TRUE(slot->log == NULL || slot->log->page_count == slot->page_count);
         swapped += slot->id <= 2 ? slot->id : 0;
         count++;
         slot = memslots_next(slots, (struct gfn){slot->base.value + slot->page_count});
     }
-    GM_ASSERT(count == slots->count && swapped == 3);
+    REQUIRE_TRUE(count == slots->count && swapped == 3);
     memslots_visit_hva(slots, (struct hva){HVA}, 64 * MIB, check_alive, NULL);
 }
 
@@ -376,7 +377,7 @@ static void *read_all_the_time(void *opaque)
         rcu_enter();
         slots = kcore_slots(&reader->arch->core, 0);
         atomic_fetch_add(&reader->versions, slots->generation != generation ? 1 : 0);
-        GM_ASSERT(slots->generation >= generation);
+        REQUIRE_TRUE(slots->generation >= generation);
         generation = slots->generation;
         read_version(slots);
         rcu_leave();

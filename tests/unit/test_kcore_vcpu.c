@@ -3,6 +3,7 @@
  * time to pass.
  */
 #include "unit/arch.h"
+#include "model/require.h"
 
 #include <sched.h>
 
@@ -108,10 +109,10 @@ static void run_instruction(struct runner *runner)
     const struct memslot *at_zero = memslots_find(slots, (struct gfn){0});
     const struct memslot *at_two = memslots_find(slots, (struct gfn){0x200});
 
-    GM_ASSERT(at_zero != NULL && at_two != NULL);
-    GM_ASSERT((at_zero->flags & MEMSLOT_INVALID) == 0 && (at_two->flags & MEMSLOT_INVALID) == 0);
-    GM_ASSERT(at_zero->id + at_two->id == 3);
-    GM_ASSERT(kcore_slots(&arch->core, 0) == slots);
+    REQUIRE_TRUE(at_zero != NULL && at_two != NULL);
+    REQUIRE_TRUE((at_zero->flags & MEMSLOT_INVALID) == 0 && (at_two->flags & MEMSLOT_INVALID) == 0);
+    REQUIRE_TRUE(at_zero->id + at_two->id == 3);
+    REQUIRE_TRUE(kcore_slots(&arch->core, 0) == slots);
     atomic_fetch_add(&runner->instructions, 1);
 }
 

@@ -4,7 +4,7 @@
  */
 #include "soft_rig.h"
 
-#include "base/check.h"
+#include "model/require.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -358,7 +358,7 @@ static void *add_ones(void *opaque)
     const struct adder *adder = opaque;
     enum gm_mmu_outcome outcome = gm_mmu_enter(adder->mmu);
 
-    GM_ASSERT(outcome == GM_MMU_OK);
+    REQUIRE_TRUE(outcome == GM_MMU_OK);
     for (unsigned i = 0; i < ADDS; i++) {
         uint64_t seen = 0;
         uint64_t expected;
@@ -366,10 +366,10 @@ static void *add_ones(void *opaque)
         do {
             expected = seen;
             outcome = gm_mmu_cmpxchg(adder->mmu, adder->gpa, 8, &seen, expected + 1);
-            GM_ASSERT(outcome == GM_MMU_OK);
+            REQUIRE_TRUE(outcome == GM_MMU_OK);
         } while (seen != expected);
         outcome = gm_mmu_boundary(adder->mmu);
-        GM_ASSERT(outcome == GM_MMU_OK);
+        REQUIRE_TRUE(outcome == GM_MMU_OK);
     }
     gm_mmu_leave(adder->mmu);
     return NULL;

@@ -4,7 +4,7 @@
  */
 #include "machine.h"
 
-#include "base/check.h"
+#include "model/require.h"
 #include "base/rcu.h"
 #include "model/faults.h"
 
@@ -301,7 +301,7 @@ static void *toggle_window(void *opaque)
     for (unsigned i = 0; i < 200; i++) {
         int rc = gm_region_set_enabled(board->windows[0], i % 2 != 0, NULL);
 
-        GM_ASSERT(rc == 0);
+        REQUIRE_TRUE(rc == 0);
     }
     atomic_store(&runner->is_over, true);
     return NULL;

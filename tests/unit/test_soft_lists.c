@@ -4,7 +4,7 @@
  */
 #include "soft_rig.h"
 
-#include "base/check.h"
+#include "model/require.h"
 #include "model/faults.h"
 
 #include <errno.h>
@@ -184,7 +184,7 @@ static void *swap_pages(void *opaque)
     for (unsigned i = 0; i < 100; i++) {
         unsigned rounds;
 
-        GM_ASSERT(gm_soft_set_slots(rig->soft, ways[i % 2], 4, NULL) == 0);
+        REQUIRE_TRUE(gm_soft_set_slots(rig->soft, ways[i % 2], 4, NULL) == 0);
         rounds = atomic_load(&race->rounds);
         while (atomic_load(&race->rounds) == rounds) { /* the vCPU is to see this */
             sched_yield();
@@ -282,11 +282,11 @@ static void *churn(void *opaque)
     for (unsigned i = 0; i < 100; i++) {
         struct gm_soft_slot found;
 
-        GM_ASSERT(gm_soft_set_slots(race->rig.soft, make, 8, NULL) == 0);
-        GM_ASSERT(gm_soft_find(race->rig.soft, 0, (mine + 7) * PAGE, &found));
-        GM_ASSERT(found.slot == mine + 7);
-        GM_ASSERT(gm_soft_set_slots(race->rig.soft, unmake, 8, NULL) == 0);
-        GM_ASSERT(!gm_soft_find(race->rig.soft, 0, mine * PAGE, &found));
+        REQUIRE_TRUE(gm_soft_set_slots(race->rig.soft, make, 8, NULL) == 0);
+        REQUIRE_TRUE(gm_soft_find(race->rig.soft, 0, (mine + 7) * PAGE, &found));
+        REQUIRE_TRUE(found.slot == mine + 7);
+        REQUIRE_TRUE(gm_soft_set_slots(race->rig.soft, unmake, 8, NULL) == 0);
+        REQUIRE_TRUE(!gm_soft_find(race->rig.soft, 0, mine * PAGE, &found));
     }
     return NULL;
 }

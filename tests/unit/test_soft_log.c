@@ -4,7 +4,7 @@
  */
 #include "soft_rig.h"
 
-#include "base/check.h"
+#include "model/require.h"
 #include "model/faults.h"
 
 #include <guestmem/kvm_abi.h>
@@ -221,14 +221,14 @@ static void *write_and_go_on(void *opaque)
     struct goer *goer = opaque;
     enum gm_mmu_outcome outcome = gm_mmu_enter(goer->mmu);
 
-    GM_ASSERT(outcome == GM_MMU_OK);
+    REQUIRE_TRUE(outcome == GM_MMU_OK);
     outcome = gm_mmu_store(goer->mmu, 77 * PAGE, 8, 1);
-    GM_ASSERT(outcome == GM_MMU_OK);
+    REQUIRE_TRUE(outcome == GM_MMU_OK);
     atomic_store(&goer->has_written, true);
     while (!atomic_load(&goer->is_over)) {
         if (gm_mmu_is_wanted(goer->mmu)) {
             outcome = gm_mmu_boundary(goer->mmu);
-            GM_ASSERT(outcome == GM_MMU_OK);
+            REQUIRE_TRUE(outcome == GM_MMU_OK);
         }
     }
     gm_mmu_leave(goer->mmu);
