@@ -1,6 +1,6 @@
 /*
- * space/order.h - numbers and their bytes: byte orders, and loads and stores of host memory that
- * are one instruction where they are aligned. What the inlined halves of public calls do, too, is in guestmem/inline.h.
+ * space/order.h - numbers and their bytes: byte orders. What the inlined halves of public calls do, too, is in
+ * guestmem/inline.h; loads and stores of memory that others use, in guestmem/host.h.
  */
 #ifndef SPACE_ORDER_H
 #define SPACE_ORDER_H
