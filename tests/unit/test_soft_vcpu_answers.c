@@ -294,6 +294,7 @@ static void put_lists(bool is_real)
     struct kvm_msr_list indices = {0};
     struct face face;
     uint32_t supported;
+    uint32_t held;
 
     if (!begin(&face, is_real, OF_BOTH)) {
         return;
@@ -308,13 +309,18 @@ static void put_lists(bool is_real)
     cpuid.head.nent = supported - 1;
     assert_int_equal(face_system(&face, KVM_GET_SUPPORTED_CPUID, &cpuid), -E2BIG);
     assert_int_equal(cpuid.head.nent, supported - 1);
-    assert_int_equal(face_ask(&face, KVM_GET_CPUID2, &cpuid), -E2BIG);
-    assert_int_equal(cpuid.head.nent, supported - 1);
     cpuid.head.nent = 300;
     assert_int_equal(face_ask(&face, KVM_GET_CPUID2, &cpuid), 0);
-    if (!is_real) { /* Linux 6.1 forgets to say how many there are */
-        assert_int_equal(cpuid.head.nent, supported);
+    if (cpuid.head.nent == 300) { /* Linux 6.1 forgets to say how many there are */
+        assert_true(is_real);
+        held = supported;
+    } else { /* Linux 6.18 can leave entries out that it was given */
+        held = cpuid.head.nent;
+        assert_in_range(held, is_real ? 1 : supported, supported);
     }
+    cpuid.head.nent = held - 1;
+    assert_int_equal(face_ask(&face, KVM_GET_CPUID2, &cpuid), -E2BIG);
+    assert_int_equal(cpuid.head.nent, held - 1);
     cpuid.head.nent = 257;
     assert_int_equal(face_ask(&face, KVM_SET_CPUID2, &cpuid), -E2BIG);
     assert_int_equal(face_ask(&face, KVM_SET_CPUID, &cpuid), -E2BIG);
