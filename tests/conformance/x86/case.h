@@ -68,6 +68,7 @@ struct case_mask {
     uint64_t flags;
     bool is_result_undefined; /* registers and memory */
     bool is_memory_undefined;
+    bool is_x87_undefined;
     bool is_fault_undefined; /* which one it is, if there is one */
 };
 

@@ -156,13 +156,17 @@ static bool is_exception_equal(const struct case_outcome *native, const struct c
            (native->vector != VECTOR_PF || native->cr2 == guest->cr2);
 }
 
+static bool are_x87_equal(const struct case_state *native, const struct case_state *guest)
+{
+    return native->fcw == guest->fcw && native->fsw == guest->fsw && native->ftw == guest->ftw &&
+           memcmp(native->st, guest->st, sizeof(native->st)) == 0;
+}
+
 static bool are_registers_equal(const struct case_state *native, const struct case_state *guest)
 {
     return memcmp(native->gpr, guest->gpr, sizeof(native->gpr)) == 0 &&
            memcmp(native->xmm, guest->xmm, sizeof(native->xmm)) == 0 &&
-           native->mxcsr == guest->mxcsr && native->fcw == guest->fcw &&
-           native->fsw == guest->fsw && native->ftw == guest->ftw &&
-           memcmp(native->st, guest->st, sizeof(native->st)) == 0;
+           native->mxcsr == guest->mxcsr;
 }
 
 static bool is_equal(const struct run *run, const struct test_case *test,
@@ -183,6 +187,7 @@ static bool is_equal(const struct run *run, const struct test_case *test,
         return true;
     }
     return are_registers_equal(&native->state, &guest->state) &&
+           (mask.is_x87_undefined || are_x87_equal(&native->state, &guest->state)) &&
            (mask.is_memory_undefined ||
             memcmp(native_data(), guest_data(&run->guest), CASE_DATA_BYTES) == 0);
 }
