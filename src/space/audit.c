@@ -85,6 +85,10 @@ static void audit_view(const struct gm_view *view, struct render *render)
     size_t at = 0;
     size_t i;
 
+    if (view->root == NULL) {
+        GM_ASSERT(view->range_count == 0);
+        return;
+    }
     if (render_window(render, view->root, span_of(0, POS_2_64)) != 0) {
         return; /* no memory for an audit */
     }

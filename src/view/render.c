@@ -268,9 +268,7 @@ int render_window(struct render *render, struct gm_region *root, struct span win
 {
     struct inherited inherited = {.clip = span_meet(window, span_of(0, POS_2_64))};
 
+    GM_ASSERT(!span_is_empty(inherited.clip));
     render->count = 0;
-    if (root == NULL || span_is_empty(inherited.clip)) {
-        return 0;
-    }
     return walk(render, NULL, root, root->addr, inherited);
 }

@@ -33,7 +33,7 @@ struct render {
 void render_begin(struct render *render, struct map_locked locked, struct render_limits limits);
 
 /*
- * Render @root's ranges within @window (of the address space) into render->ranges, which begin anew.
+ * Render @root's ranges within @window (of the address space, not empty) into render->ranges, which begin anew.
  * Return: 0; -ELOOP the tree comes back to itself at the same address; -E2BIG a limit; -ENOMEM.
  */
 int render_window(struct render *render, struct gm_region *root, struct span window);

@@ -209,6 +209,19 @@ static void kcore_fewer_bits_refuse_slots_beyond(void **state)
     arch_close(&arch);
 }
 
+static void kcore_move_over_itself_onto_the_first_frame_is_refused(void **state)
+{
+    /* The moved slot itself begins at frame 1, right behind the one that it would meet. */
+    struct arch *arch = arch_open();
+
+    (void)state;
+    assert_int_equal(arch_set(arch, 0, 0, 0, 4096, HVA), 0);
+    assert_int_equal(arch_set(arch, 1, 0, 4096, 8192, HVA), 0);
+    assert_int_equal(arch_set(arch, 1, 0, 0, 8192, HVA), -EEXIST);
+    assert_int_equal(kcore_slot_by_id(&arch->core, 1)->base.value, 1);
+    arch_close(arch);
+}
+
 static void kcore_one_space_refuses_the_second(void **state)
 {
     /* A VM without SMM: address space 1 is EINVAL everywhere. */
@@ -326,6 +339,7 @@ int main(void)
         cmocka_unit_test(kcore_change_of_each_row_gives_the_kernels_answer),
         cmocka_unit_test(kcore_delete_twice_is_refused),
         cmocka_unit_test(kcore_fewer_bits_refuse_slots_beyond),
+        cmocka_unit_test(kcore_move_over_itself_onto_the_first_frame_is_refused),
         cmocka_unit_test(kcore_one_space_refuses_the_second),
         cmocka_unit_test(kcore_tables_that_cannot_map_refuse_the_slot),
         cmocka_unit_test(kcore_private_slots_are_the_users_neighbours),

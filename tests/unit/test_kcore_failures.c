@@ -142,6 +142,11 @@ static int attributes(struct arch *arch)
                                 ATTRIBUTE_NO_WRITE | ATTRIBUTE_NO_EXECUTE);
 }
 
+static int no_attributes(struct arch *arch)
+{
+    return kcore_set_attributes(&arch->core, 0, 0x5000, 0);
+}
+
 static void kcore_each_allocation_of_a_change_may_fail(void **state)
 {
     /* Single changes of each kind, and a list with all that a list can come to. */
@@ -156,9 +161,10 @@ static void kcore_each_allocation_of_a_change_may_fail(void **state)
 
 static void kcore_each_allocation_of_attributes_may_fail(void **state)
 {
-    /* A range that is cut into three. */
+    /* A range that is cut into three, and one that goes as it is. */
     (void)state;
     fail_each(attributes, 2);
+    fail_each(no_attributes, 2);
 }
 
 static void kcore_each_allocation_of_init_may_fail(void **state)
