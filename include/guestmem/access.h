@@ -133,7 +133,7 @@ void gm_cache_mark(const struct gm_cache *cache, uint64_t offset, uint64_t size_
 
 /*
  * Which region and GPA is a host address? Looks in the space's view, logarithmic.
- * @section: out: the section that shows it; its region has a reference, put it.
+ * @section: out: the section that shows it, of several the one with the lowest GPA; its region has a reference, put it.
  * Return: 0; -ENOENT the address is not in RAM that this space shows.
  */
 GM_MUST_CHECK int gm_hva_find(struct gm_space *space, const void *hva, gm_gpa_t *gpa,
