@@ -412,6 +412,29 @@ static void root_is_shown_at_its_own_address(void **state)
     require_picture(inner, "9000-9fff ram+0, b000-bfff io+0");
 }
 
+static void root_that_shows_a_part_has_a_view_of_its_own(void **state)
+{
+    /* An alias that is shorter than its target, that begins further on, and a container that cuts its only child. */
+    struct board *board = *state;
+    struct gm_region *ram = picture_region(
+        board->map,
+        (struct gm_region_options){.kind = GM_REGION_RAM, .name = "ram", .size_bytes = 0x4000});
+    struct gm_region *roots[] = {
+        put_alias(board, board->root, "short", ram, 0, 0, 0x2000),
+        put_alias(board, board->root, "late", ram, 0x1000, 0x10000, 0x4000),
+        put(board, board->root, "box", GM_REGION_CONTAINER, 0x20000, 0x2000, 0),
+    };
+    const char *pictures[] = {"0-1fff ram+0", "10000-12fff ram+1000", "20000-21fff long+0"};
+    struct gm_space *space;
+
+    put(board, roots[2], "long", GM_REGION_RAM, 0, 0x4000, 0);
+    for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
+        assert_int_equal(gm_space_new(board->map, "part", roots[i], &space, NULL), 0);
+        require_picture(space, pictures[i]);
+    }
+    gm_region_put(ram);
+}
+
 static void root_that_leads_back_to_itself_fails(void **state)
 {
     /* A container whose only child is an alias of it: no view can be made. */
@@ -587,6 +610,7 @@ int main(void)
         BOARD_TEST(unmergeable_range_edited_on_both_sides_stays_whole),
         BOARD_TEST(spaces_that_resolve_to_one_region_share_a_view),
         BOARD_TEST(root_is_shown_at_its_own_address),
+        BOARD_TEST(root_that_shows_a_part_has_a_view_of_its_own),
         BOARD_TEST(root_that_leads_back_to_itself_fails),
         cmocka_unit_test(view_past_the_limit_of_ranges_fails),
         BOARD_TEST(tree_deeper_than_the_stack_allows_fails),
