@@ -138,6 +138,7 @@ void kcore_fini(struct kcore *core)
 {
     GM_ASSERT(core->vcpus == NULL && core->hold_count == 0);
     rcu_domain_drain(core->deferred); /* what was retired names the VM */
+    GM_ASSERT(atomic_load(&core->dead_count) == 0);
     rcu_domain_free(core->deferred);
     fini_slots(core);
     kcore_attributes_fini(core);

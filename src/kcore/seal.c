@@ -42,26 +42,23 @@ static void keep_arch(struct draft *draft, struct draft_touched *touched)
     after->arch = touched->before->arch;
 }
 
-/* A slot that was changed and changed back: the version that is published stays. */
-static int keep_before(struct draft *draft, struct draft_touched *touched)
+/* A slot that was changed and changed back: the version that is published stays. Its places in the trees are this draft's
+ * already, so that needs no memory. */
+static void keep_before(struct draft *draft, struct draft_touched *touched)
 {
     struct draft_space *space = &draft->spaces[change_space(touched->slot)];
     struct memslot *before = touched->before;
     int rc = index_replace(&space->by_gfn, before->base.value, before->id, before);
 
     rc = rc != 0 ? rc : index_replace(&space->by_hva, before->hva.value, before->id, before);
-    if (rc == 0) {
-        draft_put_aside(draft, touched);
-        touched->after = before;
-    }
-    return rc;
+    GM_ASSERT(rc == 0);
+    draft_put_aside(draft, touched);
+    touched->after = before;
 }
 
-static int find_effects(struct draft *draft)
+static void find_effects(struct draft *draft)
 {
-    int rc = 0;
-
-    for (size_t i = 0; i < draft->touched_count && rc == 0; i++) {
+    for (size_t i = 0; i < draft->touched_count; i++) {
         struct draft_touched *touched = &draft->touched[i];
 
         touched->effect = effect_of(touched);
@@ -72,10 +69,9 @@ static int find_effects(struct draft *draft)
             draft->spaces[change_space(touched->slot)].is_changed = true;
             draft->is_changed = true;
         } else if (touched->after != touched->before) {
-            rc = keep_before(draft, touched);
+            keep_before(draft, touched);
         }
     }
-    return rc;
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -155,8 +151,9 @@ static void close_trees(struct draft_space *space)
 int draft_seal(struct draft *draft)
 {
     unsigned spaces = draft->core->spaces;
-    int rc = find_effects(draft);
+    int rc = 0;
 
+    find_effects(draft);
     for (unsigned i = 0; i < spaces && rc == 0; i++) {
         rc = draft->spaces[i].is_changed ? make_versions(draft, i) : 0;
     }

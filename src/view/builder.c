@@ -227,10 +227,8 @@ struct gm_view *view_build_end(struct view_builder *builder, struct gm_region *r
         close_leaf(builder);
     }
     view = builder->failed ? NULL : assemble(builder, root);
+    GM_ASSERT(builder->open == NULL); /* failing closes or drops it */
     if (view == NULL) {
-        if (builder->open != NULL) {
-            view_leaf_put(allocator, builder->open);
-        }
         for (i = 0; i < builder->leaf_count; i++) {
             view_leaf_put(allocator, builder->leaves[i]);
         }

@@ -7,6 +7,7 @@
 #include "model/random.h"
 
 #include <linux/kvm.h>
+#include <sys/mman.h>
 
 #define PAGE UINT64_C(4096)
 #define HVA UINT64_C(0x7f0000000000)
@@ -39,10 +40,22 @@ static struct machine *open_machine(void)
     return &machine;
 }
 
+/* Of a page of a ring, whether anything is mapped there. */
+static bool is_mapped(void *page)
+{
+    unsigned char in_core;
+
+    return mincore(page, PAGE, &in_core) == 0;
+}
+
 static void close_machine(struct machine *machine)
 {
+    void *entries[] = {machine->vcpus[0].ring.entries, machine->vcpus[1].ring.entries};
+
+    assert_true(is_mapped(entries[0]) && is_mapped(entries[1]));
     kcore_vcpu_fini(&machine->vcpus[0]);
     kcore_vcpu_fini(&machine->vcpus[1]);
+    assert_false(is_mapped(entries[0]) || is_mapped(entries[1]));
     arch_close(machine->arch);
 }
 
