@@ -42,7 +42,7 @@ GM_MUST_CHECK int gm_txn_nest(struct gm_txn *txn);
  *  -ENOENT   a child to remove that is not there
  *  -ELOOP    the tree contains itself: a child that is its own ancestor, or an alias cycle that
  *            comes back to the same addresses
- *  -E2BIG    a view past the map's limit of ranges, steps or depth
+ *  -E2BIG    a view past the map's limit of ranges or steps, or a tree more than 512 levels deep, aliases counted
  *  -ENOMEM   no memory
  *  -ENOSPC   a hypervisor has not enough slots (or ioeventfds) for the new map
  *  -EIO      an earlier undo failed: the map is broken and takes no commits; or the process is a child of

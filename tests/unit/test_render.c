@@ -4,6 +4,8 @@
  */
 #include "unit/picture.h"
 
+#include "view/render.h"
+
 #include <errno.h>
 
 struct board {
@@ -475,14 +477,12 @@ static void view_past_the_limit_of_ranges_fails(void **state)
     gm_map_free(board.map);
 }
 
-static void tree_deeper_than_the_stack_allows_fails(void **state)
+/* @count containers, one in the other, each with something beside. Owned by the caller. */
+static struct gm_region *deep_tree(struct board *board, unsigned count)
 {
-    /* Two thousand containers, one in the other: -E2BIG, not a crash; detached they do no harm. */
-    struct board *board = *state;
     struct gm_region *top = NULL;
-    unsigned i;
 
-    for (i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < count; i++) {
         struct gm_region *outer = picture_region(
             board->map, (struct gm_region_options){
                             .kind = GM_REGION_CONTAINER, .name = "deep", .size_bytes = 0x1000});
@@ -497,9 +497,32 @@ static void tree_deeper_than_the_stack_allows_fails(void **state)
         }
         top = outer;
     }
+    return top;
+}
+
+static void tree_deeper_than_the_stack_allows_fails(void **state)
+{
+    /* Two thousand: -E2BIG, not a crash; detached they do no harm. */
+    struct board *board = *state;
+    struct gm_region *top = deep_tree(board, 2000);
+
     assert_int_equal(gm_region_add(board->root, top, NULL), -E2BIG);
     require_picture(board->space, "");
     gm_region_put(top);
+}
+
+static void tree_as_deep_as_the_stack_allows_is_shown(void **state)
+{
+    /* Rendered from the outermost container, below which there are so many levels, and one more. */
+    struct board *board = *state;
+    struct gm_region *top = deep_tree(board, RENDER_MAX_DEPTH + 2);
+    struct gm_region *next;
+
+    assert_int_equal(gm_region_add(board->root, top, NULL), -E2BIG);
+    gm_region_put(top);
+    next = deep_tree(board, RENDER_MAX_DEPTH + 1);
+    assert_int_equal(gm_region_add(board->root, next, NULL), 0);
+    gm_region_put(next);
 }
 
 /* Forty containers, each showing the next one twice: 2^40 ways down. */
@@ -614,6 +637,7 @@ int main(void)
         BOARD_TEST(root_that_leads_back_to_itself_fails),
         cmocka_unit_test(view_past_the_limit_of_ranges_fails),
         BOARD_TEST(tree_deeper_than_the_stack_allows_fails),
+        BOARD_TEST(tree_as_deep_as_the_stack_allows_is_shown),
         cmocka_unit_test(tree_with_too_many_ways_down_fails),
         BOARD_TEST(edit_two_hundred_levels_down_is_seen),
         BOARD_TEST(edit_of_what_six_thousand_aliases_show_is_seen_in_all),
