@@ -87,12 +87,48 @@ static void set_addr_moves_the_section(void **state)
     machine_free(&machine);
 }
 
+static void section_that_is_found_is_written_whole(void **state)
+{
+    /* By the search and, once the view is warm, by its index: whatever the caller's section held before. */
+    struct machine machine = machine_new();
+    struct gm_ram *ram = new_ram(0x3000);
+    struct gm_region *region;
+    struct gm_section expected;
+    struct gm_section section;
+    struct gm_view *view;
+
+    (void)state;
+    assert_int_equal(gm_region_new_ram(machine.map, "ram", ram, &region), 0);
+    assert_int_equal(gm_region_add(machine.root, region, NULL), 0);
+    view = gm_view_get(machine.space);
+    assert_true(gm_view_at(view, 0, &expected));
+    assert_null(expected.space);
+    for (unsigned i = 0; i < 1000; i++) {
+        memset(&section, 0xff, sizeof(section));
+        assert_true(gm_view_find(view, 0x2fff, &section));
+        assert_null(section.space);
+        assert_int_equal(section.gpa, expected.gpa);
+        assert_int_equal(section.last, expected.last);
+        assert_ptr_equal(section.region, expected.region);
+        assert_int_equal(section.offset, expected.offset);
+        assert_ptr_equal(section.hva, expected.hva);
+        assert_int_equal(section.flags, expected.flags);
+        assert_int_equal(section.log_mask, expected.log_mask);
+        assert_false(gm_view_find(view, 0x3000, &section));
+    }
+    gm_view_put(view);
+    gm_region_put(region);
+    gm_ram_put(ram);
+    machine_free(&machine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(region_tells_what_it_was_made_with),
         cmocka_unit_test(space_tells_name_index_and_map),
         cmocka_unit_test(set_addr_moves_the_section),
+        cmocka_unit_test(section_that_is_found_is_written_whole),
     };
 
     return cmocka_run_group_tests_name("getters", tests, NULL, NULL);
