@@ -53,6 +53,26 @@ static void fault_that_found_no_tracker_has_its_leaf_taken_by_who_tracks(void **
     assert_int_equal(told, before + 1);
 }
 
+static void tracking_beside_a_vcpu_that_knows_the_page_waits_for_it(void **state)
+{
+    /* F4: no installer, but it is in guest mode, and could store to the page by its TLB: only behind that is it told. */
+    (void)state;
+    told = 0;
+    gm_soft_set_tracker(race.soft, on_written, NULL);
+    assert_int_equal(puppet_do(&puppet, GM_MMU_WRITE, PLACE, 1).outcome, GM_MMU_OK);
+    assert_loads_now(PLACE + 16 * PAGE, 0x1000 + 16);
+    gm_mmu_flush_all(puppet.mmu);
+    assert_int_equal(puppet_do(&puppet, GM_MMU_WRITE, PLACE, 1).outcome, GM_MMU_OK);
+    begin_until("walk-leaf", GM_MMU_READ, PLACE + 16 * PAGE);
+    waiter_start(&waiter, track_first_page);
+    assert_waits(&waiter, &race.soft->core.gate);
+    assert_loads(finish(), 0x1000 + 16);
+    pthread_join(waiter.thread, NULL);
+    assert_int_equal(told, 0);
+    assert_int_equal(puppet_do(&puppet, GM_MMU_WRITE, PLACE, 1).outcome, GM_MMU_OK);
+    assert_int_equal(told, 1);
+}
+
 /* ---- W1, W3, W4 ---- */
 
 static void age_first_page(void)
@@ -271,6 +291,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         POINT_TEST(fault_that_found_no_tracker_has_its_leaf_taken_by_who_tracks),
+        POINT_TEST(tracking_beside_a_vcpu_that_knows_the_page_waits_for_it),
         POINT_TEST(walk_that_has_a_flag_to_set_does_not_use_a_leaf_that_is_gone),
         POINT_TEST(walk_between_two_tables_in_zap_all_is_waited_for),
         POINT_TEST(flush_that_finds_a_vcpu_outside_is_heeded_as_it_enters),
