@@ -1,6 +1,8 @@
 /* tests/kvm/guest.c - a machine small enough to write its programs by hand. */
 #include "guest.h"
 
+#include "model/require.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -196,6 +198,29 @@ void guest_wait_spinning(struct guest *guest)
     while (__atomic_load_n(counter, __ATOMIC_RELAXED) == before) {
         sched_yield();
     }
+}
+
+static void *run_until_stopped(void *opaque)
+{
+    struct guest *guest = opaque;
+
+    while (!atomic_load(&guest->is_stopping)) {
+        REQUIRE_TRUE(gm_vcpu_run(guest->vcpu) == -EINTR);
+    }
+    return NULL;
+}
+
+void guest_start(struct guest *guest)
+{
+    atomic_store(&guest->is_stopping, false);
+    assert_int_equal(pthread_create(&guest->thread, NULL, run_until_stopped, guest), 0);
+}
+
+void guest_stop(struct guest *guest)
+{
+    atomic_store(&guest->is_stopping, true);
+    gm_vcpu_kick(guest->vcpu);
+    assert_int_equal(pthread_join(guest->thread, NULL), 0);
 }
 
 struct gm_region *guest_add_ram(struct guest *guest, const char *name, uint64_t gpa,

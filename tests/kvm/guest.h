@@ -12,7 +12,9 @@
 
 #include <guestmem/guestmem.h>
 
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
@@ -54,7 +56,9 @@ struct guest {
     struct gm_region *ports;
     struct recorder mmio_seen;
     struct recorder ports_seen;
-    uint8_t *code; /* where the next bytes go */
+    uint8_t *code;    /* where the next bytes go */
+    pthread_t thread; /* of guest_start() */
+    atomic_bool is_stopping;
 };
 
 /* What machines are made on. */
@@ -120,6 +124,10 @@ void guest_run_to_hlt(struct guest *guest);
 
 /* Wait until the spinning guest has counted on from what it is now. */
 void guest_wait_spinning(struct guest *guest);
+
+/* Run it on a thread of its own, whatever signals come, until guest_stop(): gm_vcpu_run() gives nothing but -EINTR. */
+void guest_start(struct guest *guest);
+void guest_stop(struct guest *guest);
 
 /* A RAM region of its own block, attached at @gpa of the VM's memory. The caller puts the region. */
 struct gm_region *guest_add_ram(struct guest *guest, const char *name, uint64_t gpa,

@@ -144,32 +144,15 @@ static void coalesced_writes_beyond_the_ring_lose_none(void **state)
     guest_fini(&guest);
 }
 
-static void *run_until_kicked(void *opaque)
-{
-    struct guest *guest = opaque;
-
-    assert_int_equal(gm_vcpu_run(guest->vcpu), -EINTR);
-    return NULL;
-}
-
 /* The guest has made three writes to the range, and spins. */
-static pthread_t write_and_spin(struct guest *guest)
+static void write_and_spin(struct guest *guest)
 {
-    pthread_t thread;
-
     store(guest, IN_RANGE, 1);
     store(guest, IN_RANGE + 1, 2);
     store(guest, IN_RANGE + 2, 3);
     EMIT_SPIN(guest);
-    assert_int_equal(pthread_create(&thread, NULL, run_until_kicked, guest), 0);
+    guest_start(guest);
     guest_wait_spinning(guest);
-    return thread;
-}
-
-static void stop(struct guest *guest, pthread_t thread)
-{
-    gm_vcpu_kick(guest->vcpu);
-    assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 static void coalesced_writes_are_seen_by_a_reader_of_their_region(void **state)
@@ -178,14 +161,13 @@ static void coalesced_writes_are_seen_by_a_reader_of_their_region(void **state)
     struct story story = {""};
     uint64_t value = 0;
     struct guest guest;
-    pthread_t thread;
 
     (void)state;
     GUEST_NEEDS_KVM();
     guest_init(&guest, NULL);
     coalesce(&guest);
     listen(&guest, &story);
-    thread = write_and_spin(&guest);
+    write_and_spin(&guest);
     assert_string_equal(story.text, "");
     assert_int_equal(
         gm_load(gm_vm_memory(guest.vm), PLAIN, 1, GM_ORDER_LITTLE, &value, (struct gm_attrs){0}),
@@ -193,7 +175,7 @@ static void coalesced_writes_are_seen_by_a_reader_of_their_region(void **state)
     assert_string_equal(story.text, "100=1 101=2 102=3 r800 ");
     gm_vm_flush_coalesced(guest.vm);
     assert_string_equal(story.text, "100=1 101=2 102=3 r800 ");
-    stop(&guest, thread);
+    guest_stop(&guest);
     guest_fini(&guest);
 }
 
@@ -227,7 +209,6 @@ static void coalesced_writes_are_seen_by_a_region_that_asks(void **state)
     struct gm_region *regions[2];
     struct guest guest;
     uint64_t value;
-    pthread_t thread;
 
     (void)state;
     GUEST_NEEDS_KVM();
@@ -238,14 +219,14 @@ static void coalesced_writes_are_seen_by_a_region_that_asks(void **state)
         regions[i] = other_region(&guest, &seen[i], 0x10000 + 0x1000 * i, i == 1);
         assert_int_equal(gm_region_add(gm_vm_memory_root(guest.vm), regions[i], NULL), 0);
     }
-    thread = write_and_spin(&guest);
+    write_and_spin(&guest);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(gm_load(gm_vm_memory(guest.vm), 0x10000 + 0x1001 * i, 1, GM_ORDER_LITTLE,
                                  &value, (struct gm_attrs){0}),
                          GM_ACCESS_OK);
     }
     assert_string_equal(story.text, "r0 100=1 101=2 102=3 r1 ");
-    stop(&guest, thread);
+    guest_stop(&guest);
     gm_region_put(regions[0]);
     gm_region_put(regions[1]);
     guest_fini(&guest);
@@ -258,14 +239,13 @@ static void coalesced_writes_go_to_the_region_that_they_were_made_to(void **stat
     struct gm_region *other;
     struct gm_txn *txn;
     struct guest guest;
-    pthread_t thread;
 
     (void)state;
     GUEST_NEEDS_KVM();
     guest_init(&guest, NULL);
     coalesce(&guest);
     other = other_region(&guest, &seen, GUEST_MMIO, false);
-    thread = write_and_spin(&guest);
+    write_and_spin(&guest);
     assert_int_equal(guest.mmio_seen.count, 0);
     assert_int_equal(gm_txn_begin(gm_vm_map(guest.vm), &txn), 0);
     assert_int_equal(gm_txn_add_coalesced(txn, other, 0, GM_COALESCED_WHOLE), 0);
@@ -280,7 +260,7 @@ static void coalesced_writes_go_to_the_region_that_they_were_made_to(void **stat
         assert_int_equal(guest.mmio_seen.items[i].value, i + 1);
     }
     assert_int_equal(seen.count, 0);
-    stop(&guest, thread);
+    guest_stop(&guest);
     guest_program(&guest);
     store(&guest, IN_RANGE, 9);
     EMIT_HLT(&guest);
@@ -336,21 +316,20 @@ static void coalesced_writes_outlive_their_vcpu(void **state)
     /* Another vCPU's area has the same ring; the last one's end dispatches what is left. */
     struct gm_vcpu *second;
     struct guest guest;
-    pthread_t thread;
 
     (void)state;
     GUEST_NEEDS_KVM();
     guest_init(&guest, NULL);
     coalesce(&guest);
     assert_int_equal(gm_vcpu_new(guest.vm, 1, &second, NULL), 0);
-    thread = write_and_spin(&guest);
+    write_and_spin(&guest);
     gm_vcpu_free(second);
     assert_int_equal(guest.mmio_seen.count, 3);
-    stop(&guest, thread);
+    guest_stop(&guest);
     guest_program(&guest);
-    thread = write_and_spin(&guest);
+    write_and_spin(&guest);
     assert_int_equal(guest.mmio_seen.count, 3);
-    stop(&guest, thread);
+    guest_stop(&guest);
     assert_int_equal(guest.mmio_seen.count, 6);
     guest_fini(&guest);
 }
@@ -444,16 +423,15 @@ static void coalesced_ring_of_garbage_loses_what_was_pending_alone(void **state)
     coalesce(&guest);
     for (unsigned i = 0; i < sizeof(GARBAGE) / sizeof(GARBAGE[0]); i++) {
         struct story story = {""};
-        pthread_t thread;
 
         listen(&guest, &story);
         guest_program(&guest);
         guest_reset(guest.vcpu);
-        thread = write_and_spin(&guest);
+        write_and_spin(&guest);
         ring = guest.vm->coalesced.ring;
         __atomic_store_n(&ring->first, GARBAGE[i][0], __ATOMIC_RELAXED);
         __atomic_store_n(&ring->last, GARBAGE[i][1], __ATOMIC_RELAXED);
-        stop(&guest, thread);
+        guest_stop(&guest);
         assert_string_equal(story.text, "");
         assert_int_equal(told, 1);
         guest_program(&guest);

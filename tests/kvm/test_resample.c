@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -29,7 +28,6 @@ struct rig {
     atomic_uint ready;
     atomic_uint taken;   /* interrupts */
     atomic_uint ran_off; /* the resample eventfd was signalled before the EOI */
-    pthread_t thread;
 };
 
 /* On the vCPU's thread: what the guest says. The handler says it before its EOI. */
@@ -76,14 +74,6 @@ static void emit_program(struct guest *guest)
     ram[4 * VECTOR + 1] = HI(HANDLER);
 }
 
-static void *run(void *opaque)
-{
-    struct rig *rig = opaque;
-
-    assert_int_equal(gm_vcpu_run(rig->guest.vcpu), -EINTR);
-    return NULL;
-}
-
 static void rig_open(struct rig *rig)
 {
     const struct gm_vm_options options = {.size = sizeof(options), .accel = guest_accel};
@@ -104,13 +94,12 @@ static void rig_open(struct rig *rig)
     irqfd.resamplefd = (uint32_t)rig->resample;
     assert_int_equal(gm_vm_ioctl(vm, KVM_IRQFD, (unsigned long)(uintptr_t)&irqfd), 0);
     emit_program(&rig->guest);
-    assert_int_equal(pthread_create(&rig->thread, NULL, run, rig), 0);
+    guest_start(&rig->guest);
 }
 
 static void rig_close(struct rig *rig)
 {
-    gm_vcpu_kick(rig->guest.vcpu);
-    assert_int_equal(pthread_join(rig->thread, NULL), 0);
+    guest_stop(&rig->guest);
     guest_fini(&rig->guest);
     close(rig->trigger);
     close(rig->resample);
