@@ -76,6 +76,13 @@ struct gm_io_ops {
     bool guard_reentry;
 };
 
+/*
+ * So many accesses may be under way on one thread, each made by a callback of the one before (devices that a guest has programmed to
+ * access each other): one more that needs a callback is GM_ACCESS_DENIED, whatever its region. Callbacks of the library's are included
+ * in what lies between them; who gives threads small stacks counts with so many of its own callbacks' frames.
+ */
+#define GM_IO_DEPTH_MAX 16u
+
 struct gm_region_options {
     size_t size; /* sizeof(struct gm_region_options) */
     enum gm_region_kind kind;

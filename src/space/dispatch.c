@@ -35,7 +35,9 @@ static unsigned cut(const struct io_sizes *valid, uint64_t offset, uint64_t left
     return valid->unaligned ? fitting(valid->max, left) : fitting_aligned(valid->max, offset, left);
 }
 
-/* ---- the guard against re-entry ---- */
+/* ---- nesting, and the guard against re-entry ---- */
+
+_Thread_local unsigned dispatch_depth;
 
 /*
  * The regions that guard themselves and whose callbacks are running on this thread, innermost
@@ -206,14 +208,20 @@ static void flush_coalesced(const struct gm_region *region)
 enum gm_access dispatch_load(const struct dispatch *at, unsigned size_bytes, uint64_t *value)
 {
     struct io_sizes valid = io_valid_sizes(&at->region->io);
+    enum gm_access result;
 
     *value = 0;
     if (!has_callback(at->region, false) || !io_sizes_take(&valid, at->offset, size_bytes)) {
         return GM_ACCESS_DECODE;
     }
+    if (!dispatch_enter()) {
+        return GM_ACCESS_DENIED;
+    }
     flush_coalesced(at->region);
-    return at->region->io.guard_reentry ? guarded_load(at, size_bytes, value)
-                                        : sized_load(at, size_bytes, value);
+    result = at->region->io.guard_reentry ? guarded_load(at, size_bytes, value)
+                                          : sized_load(at, size_bytes, value);
+    dispatch_leave();
+    return result;
 }
 
 /* Signal the first eventfd that the write matches. */
@@ -281,15 +289,21 @@ static enum gm_access guarded_store(const struct dispatch *at, unsigned size_byt
 enum gm_access dispatch_store(const struct dispatch *at, unsigned size_bytes, uint64_t value)
 {
     struct io_sizes valid = io_valid_sizes(&at->region->io);
+    enum gm_access result;
 
     /* A region without a write callback may still have eventfds. */
     if ((!has_callback(at->region, true) && at->eventfds == NULL) ||
         !io_sizes_take(&valid, at->offset, size_bytes)) {
         return GM_ACCESS_DECODE;
     }
+    if (!dispatch_enter()) {
+        return GM_ACCESS_DENIED;
+    }
     flush_coalesced(at->region);
-    return at->region->io.guard_reentry ? guarded_store(at, size_bytes, value)
-                                        : sized_store(at, size_bytes, value);
+    result = at->region->io.guard_reentry ? guarded_store(at, size_bytes, value)
+                                          : sized_store(at, size_bytes, value);
+    dispatch_leave();
+    return result;
 }
 
 /* ---- an access of any length ---- */
@@ -346,14 +360,11 @@ static uint64_t bytes_alike(const struct gm_region *region, const struct io_size
     return align_down(size_bytes - valid->max, valid->max);
 }
 
-bool dispatch_is_valid(const struct dispatch *at, uint64_t size_bytes, bool is_write)
+static bool are_pieces_valid(const struct dispatch *at, uint64_t size_bytes, bool is_write)
 {
     struct io_sizes valid = io_valid_sizes(&at->region->io);
     struct dispatch piece = *at;
 
-    if (!has_callback(at->region, is_write)) {
-        return false;
-    }
     while (size_bytes > 0) {
         uint64_t skipped = bytes_alike(at->region, &valid, size_bytes);
         unsigned piece_bytes;
@@ -369,4 +380,16 @@ bool dispatch_is_valid(const struct dispatch *at, uint64_t size_bytes, bool is_w
         size_bytes -= piece_bytes;
     }
     return true;
+}
+
+bool dispatch_is_valid(const struct dispatch *at, uint64_t size_bytes, bool is_write)
+{
+    bool is_valid;
+
+    if (!has_callback(at->region, is_write) || !dispatch_enter()) {
+        return false;
+    }
+    is_valid = are_pieces_valid(at, size_bytes, is_write);
+    dispatch_leave();
+    return is_valid;
 }

@@ -11,7 +11,8 @@
  *  Validity. An access is GM_ACCESS_DECODE if the callback is missing, if its size is not one from
  *  valid.min_bytes to valid.max_bytes, if its offset is not a multiple of its size and
  *  valid.unaligned is not set, or if accepts() refuses it. It is GM_ACCESS_DENIED if the region
- *  guards against re-entry and one of its callbacks is running on this thread.
+ *  guards against re-entry and one of its callbacks is running on this thread, or if so many callbacks are
+ *  running there, one called from the other, that the stack might not take more (GM_IO_DEPTH_MAX).
  *
  *  Implemented sizes. An access that the callbacks take as it is becomes one call. Otherwise it is
  *  composed of several calls, at ascending offsets:
@@ -56,6 +57,40 @@ static inline bool dispatch_is_big(const struct gm_region *region)
     return order_is_big(region->io.order, region->map);
 }
 
+/* Accesses that are under way on this thread, one from within another's callback. Of a library that may be loaded late:
+ * initial-exec takes these bytes from what glibc keeps for that, and makes them as near as a member. */
+extern _Thread_local unsigned dispatch_depth __attribute__((tls_model("initial-exec")));
+
+/* Around callbacks. Return: false: no deeper. */
+static inline bool dispatch_enter(void)
+{
+    if (__builtin_expect(dispatch_depth == GM_IO_DEPTH_MAX, 0)) {
+        return false;
+    }
+    dispatch_depth++;
+    return true;
+}
+
+static inline void dispatch_leave(void)
+{
+    dispatch_depth--;
+}
+
+/* Around accesses that were taken before, and must not be refused because of what happens to be under way where they are made
+ * up for: nesting is counted anew from there. Never one within the other. */
+static inline unsigned dispatch_begin_anew(void)
+{
+    unsigned depth = dispatch_depth;
+
+    dispatch_depth = 0;
+    return depth;
+}
+
+static inline void dispatch_return_to(unsigned depth)
+{
+    dispatch_depth = depth;
+}
+
 /*
  * An access of 1, 2, 4 or 8 bytes; *value is in the region's order.
  * A store that matches an eventfd signals it in place of the callback, once it was found valid.
@@ -83,7 +118,12 @@ static inline enum gm_access dispatch_load_at(struct gm_region *region, uint64_t
     if (!dispatch_is_plain(region, offset, size_bytes) || region->io.read == NULL) {
         return dispatch_load(&(struct dispatch){region, NULL, offset, attrs}, size_bytes, value);
     }
+    if (!dispatch_enter()) {
+        *value = 0;
+        return GM_ACCESS_DENIED;
+    }
     result = region->io.read(region->opaque, offset, size_bytes, &whole, attrs);
+    dispatch_leave();
     *value = result == GM_ACCESS_OK ? whole & number_mask(size_bytes) : 0;
     return result;
 }
@@ -92,11 +132,18 @@ static inline enum gm_access dispatch_store_at(struct gm_region *region, uint64_
                                                unsigned size_bytes, uint64_t value,
                                                struct gm_attrs attrs)
 {
+    enum gm_access result;
+
     if (!dispatch_is_plain(region, offset, size_bytes) || region->io.write == NULL) {
         return dispatch_store(&(struct dispatch){region, NULL, offset, attrs}, size_bytes, value);
     }
-    return region->io.write(region->opaque, offset, size_bytes, value & number_mask(size_bytes),
-                            attrs);
+    if (!dispatch_enter()) {
+        return GM_ACCESS_DENIED;
+    }
+    result = region->io.write(region->opaque, offset, size_bytes, value & number_mask(size_bytes),
+                              attrs);
+    dispatch_leave();
+    return result;
 }
 
 /* An access of any length; the data are in the guest's memory order. */

@@ -183,6 +183,7 @@ static void dispatch(const struct coalesced *coalesced, struct coalesced_write *
 static bool dispatch_one(struct coalesced *coalesced)
 {
     struct coalesced_write write;
+    unsigned depth;
 
     if (!take(coalesced, &write)) {
         return false;
@@ -190,7 +191,9 @@ static bool dispatch_one(struct coalesced *coalesced)
     coalesced->is_busy = true;
     coalesced->dispatcher = pthread_self();
     lock_drop(&coalesced->lock);
+    depth = dispatch_begin_anew(); /* an access to this region is what flushes, at any depth */
     dispatch(coalesced, &write);
+    dispatch_return_to(depth);
     lock_take(&coalesced->lock);
     coalesced->is_busy = false;
     coalesced->dispatched++;

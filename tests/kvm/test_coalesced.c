@@ -232,6 +232,56 @@ static void coalesced_writes_are_seen_by_a_region_that_asks(void **state)
     guest_fini(&guest);
 }
 
+struct nest {
+    struct guest *guest;
+    unsigned depth;
+};
+
+/* Read the same register again, from its own callback, as deep as may be; there let the writes come. */
+static void go_deeper(void *opaque, const struct record *record)
+{
+    struct nest *nest = opaque;
+    uint64_t value;
+
+    (void)record;
+    nest->depth++;
+    if (nest->depth < GM_IO_DEPTH_MAX) {
+        assert_int_equal(gm_load(gm_vm_memory(nest->guest->vm), 0x10000, 1, GM_ORDER_LITTLE, &value,
+                                 (struct gm_attrs){0}),
+                         GM_ACCESS_OK);
+    } else {
+        gm_vm_flush_coalesced(nest->guest->vm);
+    }
+}
+
+static void coalesced_writes_are_made_up_for_at_any_depth(void **state)
+{
+    /* Under so many callbacks that no other would be called: they were taken long before. */
+    struct story story = {""};
+    struct guest guest;
+    struct nest nest = {.guest = &guest};
+    struct recorder seen = {.on_access = go_deeper, .opaque = &nest};
+    struct gm_region *region;
+    uint64_t value;
+
+    (void)state;
+    GUEST_NEEDS_KVM();
+    guest_init(&guest, NULL);
+    coalesce(&guest);
+    listen(&guest, &story);
+    region = other_region(&guest, &seen, 0x10000, false);
+    assert_int_equal(gm_region_add(gm_vm_memory_root(guest.vm), region, NULL), 0);
+    write_and_spin(&guest);
+    assert_int_equal(
+        gm_load(gm_vm_memory(guest.vm), 0x10000, 1, GM_ORDER_LITTLE, &value, (struct gm_attrs){0}),
+        GM_ACCESS_OK);
+    assert_int_equal(nest.depth, GM_IO_DEPTH_MAX);
+    assert_string_equal(story.text, "100=1 101=2 102=3 ");
+    guest_stop(&guest);
+    gm_region_put(region);
+    guest_fini(&guest);
+}
+
 static void coalesced_writes_go_to_the_region_that_they_were_made_to(void **state)
 {
     /* Its range goes while they are pending, and another region with a range has come to its address. */
@@ -489,6 +539,7 @@ int main(void)
         cmocka_unit_test(coalesced_writes_beyond_the_ring_lose_none),
         cmocka_unit_test(coalesced_writes_are_seen_by_a_reader_of_their_region),
         cmocka_unit_test(coalesced_writes_are_seen_by_a_region_that_asks),
+        cmocka_unit_test(coalesced_writes_are_made_up_for_at_any_depth),
         cmocka_unit_test(coalesced_writes_go_to_the_region_that_they_were_made_to),
         cmocka_unit_test(coalesced_write_may_remove_its_range),
         cmocka_unit_test(coalesced_writes_outlive_their_vcpu),
