@@ -11,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Its thread may have ended instead, of an error. */
+#define SPINS_WITHIN_S 30
 
 enum gm_accel guest_accel = GM_ACCEL_KVM;
 
@@ -194,8 +198,10 @@ void guest_wait_spinning(struct guest *guest)
     const uint16_t *counter =
         (const uint16_t *)(void *)((uint8_t *)gm_ram_hva(guest->ram_block) + GUEST_COUNTER);
     uint16_t before = __atomic_load_n(counter, __ATOMIC_RELAXED);
+    time_t end = time(NULL) + SPINS_WITHIN_S;
 
     while (__atomic_load_n(counter, __ATOMIC_RELAXED) == before) {
+        assert_true(time(NULL) < end);
         sched_yield();
     }
 }

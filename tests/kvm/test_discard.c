@@ -9,8 +9,10 @@
 
 #include "vm/vm.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 
 #define WINDOW UINT64_C(0x200000) /* where huge pages can be mapped as such */
 
@@ -22,6 +24,7 @@ struct board {
     volatile uint8_t *bytes;
     pthread_t thread;
     int rc; /* of gm_vcpu_run() */
+    atomic_bool is_over;
 };
 
 /* Real mode knows no address this high by itself; a segment's base can be set all the same. */
@@ -66,7 +69,10 @@ static void *run_thread(void *opaque)
 {
     struct board *board = opaque;
 
-    board->rc = gm_vcpu_run(board->guest.vcpu);
+    do {
+        board->rc = gm_vcpu_run(board->guest.vcpu);
+    } while (board->rc == -EINTR); /* any signal's */
+    atomic_store(&board->is_over, true);
     return NULL;
 }
 
@@ -92,8 +98,10 @@ static void running_guest_reads_what_a_discard_left(void **state)
         board_init(&board, kind);
         board.bytes[0] = 0x5a;
         emit_wait_for(&board.guest, rig_fresh_byte(kind, true));
+        atomic_store(&board.is_over, false);
         assert_int_equal(pthread_create(&board.thread, NULL, run_thread, &board), 0);
         do {
+            assert_false(atomic_load(&board.is_over));
             sched_yield();
             count = __atomic_load_n((volatile uint16_t *)(void *)(board.bytes + 0x10),
                                     __ATOMIC_RELAXED);

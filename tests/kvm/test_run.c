@@ -100,9 +100,10 @@ static void kick_ends_a_spinning_guest(void **state)
     runner_start(&runner, guest.vcpu);
     for (unsigned i = 1; i <= 200; i++) {
         gm_vcpu_kick(guest.vcpu);
-        while (atomic_load(&runner.interrupted) < i) {
+        while (atomic_load(&runner.interrupted) < i && atomic_load(&runner.others) == 0) {
             sched_yield();
         }
+        assert_int_equal(runner.others, 0);
         if (i % 10 == 0) {
             guest_wait_spinning(&guest);
         }
@@ -415,9 +416,10 @@ static void kicks_and_holds_at_once_are_told_apart(void **state)
     assert_int_equal(pthread_create(&thread, NULL, edit_a_hundred_times, &editor), 0);
     for (unsigned i = 1; i <= 100; i++) {
         gm_vcpu_kick(guest.vcpu);
-        while (atomic_load(&runner.interrupted) < i) {
+        while (atomic_load(&runner.interrupted) < i && atomic_load(&runner.others) == 0) {
             sched_yield();
         }
+        assert_int_equal(runner.others, 0);
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
     guest_wait_spinning(&guest);
