@@ -181,6 +181,7 @@ static int on_log_fetch(void *opaque, const struct gm_slot *slot, uint64_t first
     }
     check_known(hypervisor, slot);
     assert_true((slot->flags & GM_SLOT_LOG) != 0);
+    assert_non_null(slot->hva);
     assert_true(page_count > 0 && first_page + page_count <= slot->size_bytes / PAGE);
     for (uint64_t i = 0; !hypervisor->log_fails && i < (slot->size_bytes / PAGE + 63) / 64; i++) {
         bitmap[i] |= hypervisor->log[slot->number][i];

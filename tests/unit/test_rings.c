@@ -229,7 +229,8 @@ static void page_is_marked_after_its_reset(void **state)
 static void entry_that_names_nothing_is_counted_and_passed_over(void **state)
 {
     /* Slots that do not log, other spaces, pages beyond the slot; and what is between them is not lost. */
-    const uint32_t slots[] = {SLOT + 1, 0xffff, 1u << 16 | SLOT, 9u << 16, UINT32_MAX};
+    const uint32_t slots[] = {SLOT + 1,           0xffff,   1u << 16 | SLOT,
+                              RINGS_SPACES << 16, 9u << 16, UINT32_MAX};
     struct rig rig;
 
     (void)state;
@@ -245,6 +246,7 @@ static void entry_that_names_nothing_is_counted_and_passed_over(void **state)
     assert_int_equal(harvest_count(&rig), 1);
     assert_int_equal(rig.rings.strays, sizeof(slots) / sizeof(slots[0]) + 3);
     rings_after_change(&rig.rings, 0, &rig.slot, 0, 0);
+    push(&rig, SLOT, 0);
     push(&rig, SLOT, 1);
     assert_false(fetch(&rig));
     assert_int_equal(harvest_count(&rig), 0);

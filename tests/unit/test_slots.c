@@ -178,6 +178,28 @@ static void slots_shadow_window_moves_only_itself(void **state)
     rig_fini(&rig);
 }
 
+static void slots_of_memory_that_is_not_there_have_no_log_to_fetch(void **state)
+{
+    /* Nobody can have written to it; the hypervisor of these tests does not want to be asked. */
+    struct rig rig;
+    struct gm_ram *unbacked;
+    struct gm_region *region;
+
+    (void)state;
+    rig_init(&rig);
+    assert_int_equal(gm_ram_new_unbacked(0x8000, NULL, &unbacked, NULL), 0);
+    region = add_memory(&rig.machine, GM_REGION_RAM, 0x10000, 0x8000, unbacked, 0);
+    rig_attach(&rig);
+    set_log(&rig, region, true);
+    expect(&rig, "create 0 10000+8000 -; flags 0 l; ");
+    assert_int_equal(gm_region_log_sync(region, 0, 0x8000), 0);
+    set_log(&rig, region, false);
+    expect(&rig, "hold; flags 0 -; release; ");
+    rig_detach(&rig);
+    gm_ram_put(unbacked);
+    rig_fini(&rig);
+}
+
 static void slots_log_is_drained_before_it_ends(void **state)
 {
     /* Pages in the hypervisor's log when logging ends, or the slot goes, are in the record
@@ -680,6 +702,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots_attach_maps_what_is_shown),
         cmocka_unit_test(slots_shadow_window_moves_only_itself),
+        cmocka_unit_test(slots_of_memory_that_is_not_there_have_no_log_to_fetch),
         cmocka_unit_test(slots_log_is_drained_before_it_ends),
         cmocka_unit_test(slots_unreadable_log_marks_all),
         cmocka_unit_test(slots_sync_brings_logs_in),

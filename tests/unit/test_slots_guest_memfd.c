@@ -106,6 +106,9 @@ static void expect(struct rig *rig, const char *text)
             assert_int_equal(offset, base + in_block);
             assert_int_equal(gm_slot_guest_memfd(told, &offset), fd);
             assert_int_equal(offset, base + in_block);
+        } else {
+            assert_int_equal(gm_slot_guest_memfd(&listed[i], &offset), -1);
+            assert_int_equal(offset, 0);
         }
         assert_int_equal(told->flags, (listed[i].flags & GM_SLOT_GUEST_MEMFD) != 0
                                           ? listed[i].flags & ~GM_SLOT_LOG
