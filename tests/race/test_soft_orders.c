@@ -97,6 +97,22 @@ static void walk_that_has_a_flag_to_set_does_not_use_a_leaf_that_is_gone(void **
     assert_loads(finish(), 0x1000);
 }
 
+static void aging_beside_a_vcpu_that_knows_the_page_waits_for_it(void **state)
+{
+    /* W4: its TLB would use the page, and set no flag: once aged, the next use is seen as one. */
+    (void)state;
+    assert_loads_now(PLACE + 16 * PAGE, 0x1000 + 16);
+    gm_mmu_flush_all(puppet.mmu);
+    assert_loads_now(PLACE, 0x1000);
+    begin_until("walk-leaf", GM_MMU_READ, PLACE + 16 * PAGE);
+    waiter_start(&waiter, age_first_page);
+    assert_waits(&waiter, &race.soft->core.gate);
+    assert_loads(finish(), 0x1000 + 16);
+    pthread_join(waiter.thread, NULL);
+    assert_loads_now(PLACE, 0x1000);
+    assert_int_equal(gm_soft_age(race.soft, race.hva, PAGE), 1);
+}
+
 static void walk_between_two_tables_in_zap_all_is_waited_for(void **state)
 {
     /* W3: the tables below are linked no more; they are whole until the walk is over. */
@@ -293,6 +309,7 @@ int main(void)
         POINT_TEST(fault_that_found_no_tracker_has_its_leaf_taken_by_who_tracks),
         POINT_TEST(tracking_beside_a_vcpu_that_knows_the_page_waits_for_it),
         POINT_TEST(walk_that_has_a_flag_to_set_does_not_use_a_leaf_that_is_gone),
+        POINT_TEST(aging_beside_a_vcpu_that_knows_the_page_waits_for_it),
         POINT_TEST(walk_between_two_tables_in_zap_all_is_waited_for),
         POINT_TEST(flush_that_finds_a_vcpu_outside_is_heeded_as_it_enters),
         POINT_TEST(flush_that_finds_a_vcpu_entering_waits_until_it_has_stepped_back),

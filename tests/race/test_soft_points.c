@@ -65,6 +65,20 @@ static void fault_checked_as_nothing_before_create_reads_memory(void **state)
     assert_loads(finish(), 0x1000 + LARGE_BYTES / PAGE);
 }
 
+static void fault_refused_before_writable_replacement_writes_memory(void **state)
+{
+    /* A write found read-only memory, and will remember that it did: of the generation before. */
+    struct gm_soft_slot list[2] = {{.slot = 0}, {0, 0, PLACE, LARGE_BYTES, race.hva}};
+
+    (void)state;
+    assert_int_equal(gm_soft_set_slots(race.soft, list, 1, NULL), 0);
+    race_set_slot(&race, 0, READONLY, PLACE, LARGE_BYTES, 0);
+    begin_until("fault-resolved", GM_MMU_WRITE, PLACE);
+    assert_int_equal(gm_soft_set_slots(race.soft, list, 2, NULL), 0);
+    assert_int_equal(finish().outcome, GM_MMU_OK);
+    assert_int_not_equal(*race_word(&race, 0, 0), 0x1000);
+}
+
 static void fault_resolved_before_log_begins_is_logged(void **state)
 {
     /* A write found an unlogged slot. */
@@ -318,6 +332,7 @@ int main(void)
         POINT_TEST(fault_resolved_before_move_does_not_map_the_old_place),
         POINT_TEST(fault_resolved_as_nothing_before_create_reads_memory),
         POINT_TEST(fault_checked_as_nothing_before_create_reads_memory),
+        POINT_TEST(fault_refused_before_writable_replacement_writes_memory),
         POINT_TEST(fault_resolved_before_log_begins_is_logged),
         POINT_TEST(fault_resolved_before_readonly_replacement_comes_out_as_mmio),
         POINT_TEST(fault_resolved_before_attributes_is_denied),

@@ -19,6 +19,7 @@
 #define CR4_PCIDE 0x20000u
 #define CR4_SMEP 0x100000u
 #define CR4_SMAP 0x200000u
+#define CR4_PKE 0x400000u
 #define EFER_LONG 0xd00u /* LME, LMA, NXE */
 
 /* Tables of 4 levels lie in the first pages: PML4, PDPT, PD, PT. Linear 0 to 2 MiB goes through them. */
@@ -226,6 +227,31 @@ static void linear_translation_lasts_until_it_is_invalidated(void **state)
     rig_free(&rig);
 }
 
+static void linear_invlpg_forgets_what_only_fetches_may_use(void **state)
+{
+    /* A protection key denies data, and so the TLB has the page for fetches alone. */
+    struct rig rig = rig_with_tables(NULL);
+    struct gm_mmu_paging paging = long_mode();
+    uint64_t bytes = 0;
+    uint64_t value;
+
+    (void)state;
+    paging.cr4 |= CR4_PKE;
+    paging.pkru = 1u << 2; /* AD of key 1 */
+    map_page(&rig, 0, DATA | UINT64_C(1) << 59, P | W | U);
+    set_paging(&rig, &paging);
+    for (unsigned page = 0; page < 3; page++) {
+        map_page(&rig, 0, (DATA + page * PAGE) | UINT64_C(1) << 59, P | W | U);
+        gm_mmu_invlpg(rig.mmu, 0);
+        assert_int_equal(gm_mmu_enter(rig.mmu), GM_MMU_OK);
+        assert_int_equal(gm_mmu_fetch_linear(rig.mmu, 0, 8, GM_MMU_USER, &bytes), GM_MMU_OK);
+        gm_mmu_leave(rig.mmu);
+        assert_int_equal(bytes, 0x1111111111111111u * (page + 1));
+    }
+    expect_fault(&rig, load(&rig, 0, GM_MMU_USER, &value), 0, 0x25); /* a key's, user, present */
+    rig_free(&rig);
+}
+
 static void linear_contexts_with_pcids_are_kept_when_asked(void **state)
 {
     /* CR3's bit 63 (SDM 3A 4.10.4.1): back to the old address space, whose translations are still there. */
@@ -330,7 +356,11 @@ static void linear_tables_without_memory_are_lost(void **state)
     paging.cr3 = 1 << 30;
     set_paging(&rig, &paging);
     assert_int_equal(load(&rig, 0x2000, GM_MMU_USER, &value), GM_MMU_TABLE_LOST);
+    assert_int_equal(gm_mmu_exit(rig.mmu)->outcome, GM_MMU_TABLE_LOST);
     assert_int_equal(gm_mmu_exit(rig.mmu)->gpa, 1 << 30);
+    assert_int_equal(gm_mmu_exit(rig.mmu)->linear, 0x2000);
+    assert_int_equal(gm_mmu_exit(rig.mmu)->error_code,
+                     0x4); /* for who makes it a page fault, as KVM */
     rig_free(&rig);
 }
 
@@ -376,6 +406,7 @@ static void linear_pdptes_are_loaded_and_checked(void **state)
     paging.cr3 = 1 << 30;
     assert_int_equal(gm_mmu_enter(rig.mmu), GM_MMU_OK);
     assert_int_equal(gm_mmu_set_paging(rig.mmu, &paging), GM_MMU_TABLE_LOST);
+    assert_int_equal(gm_mmu_exit(rig.mmu)->outcome, GM_MMU_TABLE_LOST);
     rig_free(&rig);
 }
 
@@ -534,6 +565,7 @@ int main(void)
         cmocka_unit_test(linear_rights_are_those_of_the_view),
         cmocka_unit_test(linear_address_that_is_not_canonical_is_refused),
         cmocka_unit_test(linear_translation_lasts_until_it_is_invalidated),
+        cmocka_unit_test(linear_invlpg_forgets_what_only_fetches_may_use),
         cmocka_unit_test(linear_contexts_with_pcids_are_kept_when_asked),
         cmocka_unit_test(linear_translation_ends_with_its_slot),
         cmocka_unit_test(linear_write_is_logged_with_its_tables),
