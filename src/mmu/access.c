@@ -86,6 +86,15 @@ enum settled mmu_access_end(struct mmu_vcpu *vcpu, enum gm_mmu_outcome outcome,
     return ENDED;
 }
 
+enum settled mmu_access_come_again(struct mmu_vcpu *vcpu, const struct access_part *part)
+{
+    vcpu->exit.outcome = guest_reason_to_stay(vcpu);
+    if (vcpu->exit.outcome != GM_MMU_OK) {
+        return ENDED;
+    }
+    return guest_enter_again(vcpu) ? SETTLE_AGAIN : mmu_access_end(vcpu, GM_MMU_RESTART, part);
+}
+
 /* Has an earlier access of the instruction, or part of this one, come out as MMIO? Then KVM's emulator makes the
  * access, for which all that is no usable memory is MMIO; before, the processor's own fault on bad memory ends it. */
 static bool is_emulated(const struct mmu_vcpu *vcpu, const struct access_part *part)
@@ -107,12 +116,7 @@ static enum settled handle_violation(struct mmu_vcpu *vcpu, struct access_part *
     case FAULT_FIXED:
         break;
     case FAULT_RETRY:
-        /* Perhaps for long: let a kick through. */
-        vcpu->exit.outcome = guest_reason_to_stay(vcpu);
-        if (vcpu->exit.outcome != GM_MMU_OK) {
-            return ENDED;
-        }
-        break;
+        return mmu_access_come_again(vcpu, part); /* perhaps for long */
     case FAULT_REFUSED:
         part->refused_generation = fault.generation;
         break;

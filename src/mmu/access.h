@@ -54,6 +54,9 @@ enum settled mmu_access_settle_page(struct mmu_vcpu *vcpu, struct access_part *p
 enum settled mmu_access_end(struct mmu_vcpu *vcpu, enum gm_mmu_outcome outcome,
                             const struct access_part *part);
 
+/* Guest mode was left: let those on who wait for the vCPU, or kick it, and try all parts anew. */
+enum settled mmu_access_come_again(struct mmu_vcpu *vcpu, const struct access_part *part);
+
 /* Leave guest mode with an error. Return: GM_MMU_ERROR. */
 enum gm_mmu_outcome mmu_access_fail(struct mmu_vcpu *vcpu, int error);
 

@@ -7,6 +7,7 @@
  */
 #include "mmu/linear.h"
 
+#include "base/point.h"
 #include "mmu/access.h"
 #include "mmu/guest.h"
 #include "mmu/tlb.h"
@@ -52,6 +53,7 @@ void linear_init(struct linear *linear)
 struct tables_view {
     struct mmu_vcpu *vcpu;
     bool is_passive;      /* nothing of the guest is written, nor marked */
+    unsigned lost_races;  /* entries that were others' by when their flags were to be set */
     enum settled settled; /* why the walk stopped */
 };
 
@@ -126,7 +128,25 @@ static enum guestmem_result table_load(void *opaque, uint64_t gpa, unsigned size
         return GUESTMEM_STOP;
     }
     *value = gm_host_load(host, size_bytes);
+    GM_POINT("guest-entry-read");
     return GUESTMEM_OK;
+}
+
+/*
+ * Somebody has replaced the entry since it was read: the walk begins anew, as with any compare-and-swap. Who does so all the
+ * time (a peer that shares the memory is stopped by no hold) keeps the vCPU from getting on, but nobody from stopping the vCPU.
+ */
+static enum guestmem_result lose_race(struct tables_view *view, uint64_t gpa, unsigned size_bytes)
+{
+    const struct access_part part = {.gpa = gpa, .size_bytes = size_bytes};
+
+    view->lost_races++;
+    if (view->lost_races < LINEAR_RACES_MAX) {
+        return GUESTMEM_AGAIN;
+    }
+    guest_leave(view->vcpu);
+    view->settled = mmu_access_come_again(view->vcpu, &part);
+    return GUESTMEM_STOP;
 }
 
 /*
@@ -167,7 +187,7 @@ static enum guestmem_result table_replace(void *opaque, uint64_t gpa, unsigned s
     }
     mmu_exchange_aligned(host, size_bytes, &seen, value);
     if (seen != expected) {
-        return GUESTMEM_AGAIN;
+        return lose_race(view, gpa, size_bytes);
     }
     return kind == PART_TRACKED ? tell_of_entry(view, gpa, size_bytes) : GUESTMEM_OK;
 }

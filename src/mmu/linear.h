@@ -19,6 +19,7 @@
 
 #define LINEAR_CONTEXTS 4u
 #define LINEAR_VIEWS 3u
+#define LINEAR_RACES_MAX 256u /* of a walk in guest mode, with who writes the guest's tables */
 #define LINEAR_REFUSED_MAX 16u
 
 struct linear_context {

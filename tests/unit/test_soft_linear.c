@@ -5,7 +5,12 @@
  */
 #include "soft_rig.h"
 
+#include "base/point.h"
+#include "model/require.h"
+
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #define P 0x1u
 #define W 0x2u
@@ -251,6 +256,85 @@ static void linear_invlpg_forgets_what_only_fetches_may_use(void **state)
     expect_fault(&rig, load(&rig, 0, GM_MMU_USER, &value), 0, 0x25); /* a key's, user, present */
     rig_free(&rig);
 }
+
+#ifdef GM_AUDIT_ON /* the point is there */
+/* Who writes the guest's tables all the time, just between the walk's load of an entry and its exchange. */
+static struct {
+    struct rig *rig;
+    uint64_t writes;
+    uint64_t kick_at; /* so many; 0: never */
+    atomic_bool ends;
+} peer;
+
+static void write_entry(const char *point)
+{
+    if (strcmp(point, "guest-entry-read") != 0 || atomic_load(&peer.ends)) {
+        return;
+    }
+    *(uint64_t *)(void *)(peer.rig->memory + PT) ^= UINT64_C(1)
+                                                    << 9; /* a bit that processors ignore */
+    peer.writes++;
+    if (peer.writes == peer.kick_at) {
+        gm_mmu_kick(peer.rig->mmu);
+    }
+}
+
+static struct rig rig_with_peer(uint64_t kick_at)
+{
+    struct rig rig = rig_with_tables(NULL);
+
+    peer.writes = 0;
+    peer.kick_at = kick_at;
+    atomic_store(&peer.ends, false);
+    return rig;
+}
+
+static void linear_walk_whose_entry_is_always_replaced_is_kicked(void **state)
+{
+    /* It never gets on, but comes out; and gets on when it is let. */
+    struct rig rig = rig_with_peer(100000);
+    uint64_t value = 0;
+
+    (void)state;
+    peer.rig = &rig;
+    atomic_store(&point_hook, write_entry);
+    assert_int_equal(load(&rig, 0, GM_MMU_USER, &value), GM_MMU_KICKED);
+    assert_in_range(peer.writes, 100000, 102000);
+    atomic_store(&peer.ends, true);
+    assert_int_equal(load(&rig, 0, GM_MMU_USER, &value), GM_MMU_OK);
+    assert_int_equal(value, 0x1111111111111111u);
+    atomic_store(&point_hook, NULL);
+    rig_free(&rig);
+}
+
+static void *add_slot(void *opaque)
+{
+    REQUIRE_TRUE(rig_set(opaque, 1, 0, RIG_BYTES, PAGE, 0) == 0);
+    atomic_store(&peer.ends, true);
+    return NULL;
+}
+
+static void linear_walk_whose_entry_is_always_replaced_holds_nobody_up(void **state)
+{
+    /* A change of slots waits for the vCPU to leave guest mode; the writer only ends when it is done. */
+    struct rig rig = rig_with_peer(0);
+    uint64_t value = 0;
+    pthread_t thread;
+
+    (void)state;
+    peer.rig = &rig;
+    atomic_store(&point_hook, write_entry);
+    assert_int_equal(pthread_create(&thread, NULL, add_slot, &rig), 0);
+    while (!atomic_load(&peer.ends)) {
+        enum gm_mmu_outcome outcome = load(&rig, 0, GM_MMU_USER, &value);
+
+        assert_true(outcome == GM_MMU_OK || outcome == GM_MMU_RESTART);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    atomic_store(&point_hook, NULL);
+    rig_free(&rig);
+}
+#endif
 
 static void linear_contexts_with_pcids_are_kept_when_asked(void **state)
 {
@@ -566,6 +650,10 @@ int main(void)
         cmocka_unit_test(linear_address_that_is_not_canonical_is_refused),
         cmocka_unit_test(linear_translation_lasts_until_it_is_invalidated),
         cmocka_unit_test(linear_invlpg_forgets_what_only_fetches_may_use),
+#ifdef GM_AUDIT_ON
+        cmocka_unit_test(linear_walk_whose_entry_is_always_replaced_is_kicked),
+        cmocka_unit_test(linear_walk_whose_entry_is_always_replaced_holds_nobody_up),
+#endif
         cmocka_unit_test(linear_contexts_with_pcids_are_kept_when_asked),
         cmocka_unit_test(linear_translation_ends_with_its_slot),
         cmocka_unit_test(linear_write_is_logged_with_its_tables),
