@@ -72,9 +72,9 @@ static inline void x86_rig_set_mode(struct x86_rig *rig, unsigned bits)
     x86_state_changed(cpu);
 }
 
-static inline struct x86_rig x86_rig_new(unsigned bits)
+static inline struct x86_rig x86_rig_new_with(const struct gm_soft_options *options, unsigned bits)
 {
-    struct x86_rig rig = {.rig = rig_new(NULL)};
+    struct x86_rig rig = {.rig = rig_new(options)};
 
     assert_int_equal(rig_set(&rig.rig, 0, 0, 0, RIG_BYTES, 0), 0);
     assert_int_equal(x86_vcpu_new(rig.rig.mmu, NULL, &rig.cpu), 0);
@@ -86,6 +86,11 @@ static inline struct x86_rig x86_rig_new(unsigned bits)
     x86_rig_put(&rig, X86_RIG_GDT + 16, UINT64_C(0x00cf93000000ffff));
     x86_rig_set_mode(&rig, bits);
     return rig;
+}
+
+static inline struct x86_rig x86_rig_new(unsigned bits)
+{
+    return x86_rig_new_with(NULL, bits);
 }
 
 static inline void x86_rig_free(struct x86_rig *rig)
