@@ -118,10 +118,28 @@ void *inject_calloc(size_t count, size_t size_bytes)
     return refused(INJECT_ALLOC, ENOMEM) ? NULL : calloc(count, size_bytes);
 }
 
+static atomic_llong mapped_bytes;
+
+/* In place of what is mapped there already nothing is added. */
+static void *note_mapped(void *start, long long size_bytes, bool is_in_place)
+{
+    if (start != MAP_FAILED && !is_in_place) {
+        atomic_fetch_add(&mapped_bytes, size_bytes);
+    }
+    return start;
+}
+
+long long inject_mapped_bytes(void)
+{
+    return atomic_load(&mapped_bytes);
+}
+
 void *inject_mmap(void *at, size_t size_bytes, int rights, int flags, int fd, off_t offset)
 {
-    return refused(INJECT_MAP, ENOMEM) ? MAP_FAILED
-                                       : mmap(at, size_bytes, rights, flags, fd, offset);
+    return refused(INJECT_MAP, ENOMEM)
+               ? MAP_FAILED
+               : note_mapped(mmap(at, size_bytes, rights, flags, fd, offset), (long long)size_bytes,
+                             (flags & MAP_FIXED) != 0);
 }
 
 void *inject_mremap(void *old, size_t old_bytes, size_t new_bytes, int flags, ...)
@@ -134,12 +152,18 @@ void *inject_mremap(void *old, size_t old_bytes, size_t new_bytes, int flags, ..
         at = va_arg(rest, void *);
         va_end(rest);
     }
-    return refused(INJECT_MAP, ENOMEM) ? MAP_FAILED : mremap(old, old_bytes, new_bytes, flags, at);
+    return refused(INJECT_MAP, ENOMEM) ? MAP_FAILED
+                                       : note_mapped(mremap(old, old_bytes, new_bytes, flags, at),
+                                                     (long long)new_bytes - (long long)old_bytes,
+                                                     (flags & MREMAP_FIXED) != 0);
 }
 
 int inject_munmap(void *start, size_t size_bytes)
 {
-    return refused(INJECT_UNMAP, ENOMEM) ? -1 : munmap(start, size_bytes);
+    int rc = refused(INJECT_UNMAP, ENOMEM) ? -1 : munmap(start, size_bytes);
+
+    atomic_fetch_sub(&mapped_bytes, rc == 0 ? (long long)size_bytes : 0);
+    return rc;
 }
 
 int inject_madvise(void *start, size_t size_bytes, int advice)

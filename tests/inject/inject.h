@@ -57,6 +57,10 @@ uint64_t inject_disarm(void);
 uint64_t inject_calls(void);
 uint64_t inject_failed(void);
 
+/* What the library has mapped and not unmapped, ever since the process began. Memory that it shows in the place of other memory
+ * (MAP_FIXED) adds nothing: it is right for whoever maps and unmaps wholes. */
+long long inject_mapped_bytes(void);
+
 /* A test has failed by an assertion of its own, of whatever thread. Ends the process where it is swept (sweep.c). */
 void inject_test_failed(void);
 

@@ -35,7 +35,8 @@
 #define TEXT_BYTES 4096
 
 static uint64_t failures[INJECT_KINDS];
-static uint64_t stored; /* what the last store stored */
+static enum inject_kind failing; /* now */
+static uint64_t stored;          /* what the last store stored */
 static uint64_t log_seen;
 
 static unsigned count_descriptors(void)
@@ -78,8 +79,12 @@ static void fail_each(struct rig *rig, const char *name, int (*act)(struct rig *
                       int (*back)(struct rig *rig))
 {
     static char before[TEXT_BYTES];
+    static char changed[TEXT_BYTES];
     static char after[TEXT_BYTES];
 
+    assert_int_equal(act(rig), 0);
+    look(rig, changed);
+    assert_int_equal(back(rig), 0);
     for (unsigned kind = 0; kind < INJECT_KINDS; kind++) {
         for (uint64_t nth = 1;; nth++) {
             uint64_t failed;
@@ -87,11 +92,14 @@ static void fail_each(struct rig *rig, const char *name, int (*act)(struct rig *
 
             assert_true(nth < CALLS_MAX);
             look(rig, before);
+            failing = kind;
             inject_arm(INJECT_BIT(kind), nth, nth);
             rc = act(rig);
             failed = inject_disarm();
             failures[kind] += failed;
             if (rc == 0) {
+                look(rig, after);
+                assert_string_equal(after, changed);
                 assert_int_equal(back(rig), 0);
             } else if (rc > 0 || failed == 0) {
                 fail_msg("%s, %s %" PRIu64 ": %d", name, inject_kind_names[kind], nth, rc);
@@ -484,14 +492,19 @@ static int give_all(struct gm_soft *soft, int fd)
 
 static int whole_vm(struct rig *rig)
 {
+    const struct gm_soft_options intel = {.size = sizeof(intel), .intel_private_slots = true};
+    long long mapped_bytes = inject_mapped_bytes();
     int fd = eventfd(0, EFD_CLOEXEC);
     struct gm_soft *soft;
-    int rc = gm_soft_open(NULL, &soft, NULL);
+    int rc = gm_soft_open(&intel, &soft, NULL);
 
     (void)rig;
     if (rc == 0) {
         rc = give_all(soft, fd);
         assert_int_equal(gm_soft_close(soft), 0);
+    }
+    if (failing != INJECT_UNMAP) { /* then what could not be unmapped stays */
+        assert_int_equal(inject_mapped_bytes(), mapped_bytes);
     }
     close(fd);
     return rc;
