@@ -147,6 +147,31 @@ static void log_clear_takes_whole_words_and_the_tail_only(void **state)
     arch_close(arch);
 }
 
+static void log_clear_of_more_than_a_gibibyte_ends_where_it_should(void **state)
+{
+    /* It is done a gibibyte at a time, so that vCPUs are not held for long; behind the range bits stay, whatever lies behind the bitmap. */
+    enum { WORDS = 5000, CLEARED = 4100, LATER = 4150 };
+    static uint64_t bitmap[WORDS];
+    static uint64_t seen[WORDS];
+    struct arch *arch = arch_open();
+
+    (void)state;
+    arch->is_silent = true;
+    arch->core.manual_protect = true;
+    assert_int_equal(arch_set(arch, 1, LOG, 0, WORDS * 64 * PAGE, HVA), 0);
+    memset(bitmap, 0xff, sizeof(bitmap));
+    mark(arch, 3);
+    mark(arch, CLEARED * 64 - 1);
+    mark(arch, CLEARED * 64);
+    mark(arch, LATER * 64);
+    assert_int_equal(kcore_log_clear(&arch->core, 1, 0, CLEARED * 64, bitmap), 0);
+    assert_int_equal(kcore_log_get(&arch->core, 1, seen, WORDS), 0);
+    for (unsigned i = 0; i < WORDS; i++) {
+        assert_int_equal(seen[i], i == CLEARED || i == LATER ? 1 : 0);
+    }
+    arch_close(arch);
+}
+
 static void log_loan_that_is_not_read_is_dirty_again(void **state)
 {
     /* Beside what was marked meanwhile, which a reader in between finds alone. Then no harvest has lost anything. */
@@ -378,6 +403,7 @@ int main(void)
         cmocka_unit_test(log_mark_of_a_slot_without_log_is_nothing),
         cmocka_unit_test(log_get_with_manual_protection_leaves_all_as_it_is),
         cmocka_unit_test(log_clear_takes_whole_words_and_the_tail_only),
+        cmocka_unit_test(log_clear_of_more_than_a_gibibyte_ends_where_it_should),
         cmocka_unit_test(log_loan_that_is_not_read_is_dirty_again),
         cmocka_unit_test(log_loan_outlives_its_slot),
         cmocka_unit_test(log_loan_with_manual_protection_shows_what_is_marked),
