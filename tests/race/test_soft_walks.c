@@ -49,6 +49,32 @@ static void walk_of_a_write_in_a_harvest_of_buffers_is_waited_for(void **state)
     write_in_a_harvest();
 }
 
+static void walk_of_a_write_whose_leaf_goes_is_logged_by_buffers(void **state)
+{
+    /* W1: its leaf may be written and is not dirty. It is gone when the flag is to be set, so the store is made by another leaf, of
+     * which the log knows. */
+    static struct waiter waiter;
+
+    (void)state;
+    if (!puppet_can_stop()) {
+        skip();
+    }
+    set_flags(LOG);
+    assert_int_equal(puppet_do(&puppet, GM_MMU_WRITE, PLACE, 1).outcome, GM_MMU_OK);
+    assert_true(is_reported(0)); /* clears the flag */
+    gm_mmu_flush_all(puppet.mmu);
+    begin_until("walk-leaf", GM_MMU_WRITE, PLACE);
+    waiter_start(&waiter, invalidate_first_page);
+    assert_waits(&waiter, &race.soft->core.gate);
+    puppet_stop_at(&puppet, "fault-resolved");
+    puppet_go_on(&puppet);
+    puppet_wait_stopped(&puppet);
+    pthread_join(waiter.thread, NULL);
+    end_invalidation_of_first_page();
+    assert_int_equal(finish().outcome, GM_MMU_OK);
+    assert_true(is_reported(0));
+}
+
 static void delete_slot(void)
 {
     struct gm_soft_slot gone = {.slot = 0};
@@ -292,6 +318,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         POINT_TEST(walk_of_a_write_in_a_harvest_is_waited_for),
         cmocka_unit_test_setup_teardown(walk_of_a_write_in_a_harvest_of_buffers_is_waited_for,
+                                        set_up_buffer, tear_down),
+        cmocka_unit_test_setup_teardown(walk_of_a_write_whose_leaf_goes_is_logged_by_buffers,
                                         set_up_buffer, tear_down),
         POINT_TEST(walk_in_a_delete_is_waited_for),
         POINT_TEST(walk_in_an_invalidation_is_waited_for),
