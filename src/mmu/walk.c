@@ -73,6 +73,7 @@ static bool set_dirty(struct mmu_vcpu *vcpu, struct path *path, struct gfn gfn)
     if ((path->values[path->count - 1] & EPT_DIRTY) != 0) {
         return true;
     }
+    GM_POINT("walk-dirties");
     if (!add_flags(path, path->count - 1, EPT_DIRTY)) {
         return false;
     }
