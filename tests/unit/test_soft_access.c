@@ -7,6 +7,7 @@
 #include "model/require.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -262,6 +263,8 @@ static void tracked_page_tells_of_each_write(void **state)
     rig_store(&rig, 2 * PAGE, 1);
     assert_int_equal(gm_soft_untrack(rig.soft, 0, 2 * PAGE), -ENOENT);
     assert_int_equal(gm_soft_track(rig.soft, 2, 0), -EINVAL);
+    assert_int_equal(gm_soft_track(rig.soft, 2, 0), -EINVAL);
+    assert_int_equal(gm_soft_untrack(rig.soft, UINT_MAX, 0), -EINVAL);
     assert_int_equal(gm_soft_track(rig.soft, 0, 2 * PAGE + 5), 0);
     assert_int_equal(gm_soft_track(rig.soft, 0, 2 * PAGE), 0);
     rig_store(&rig, 2 * PAGE, 0x55);
@@ -344,6 +347,38 @@ static void zap_all_begins_with_empty_tables(void **state)
     rig_free(&rig);
 }
 
+static void stats_count_faults_and_mmio_and_outlive_their_vcpu(void **state)
+{
+    /* Eight pages and a hole, each met for the first time, and then again; what a vCPU has counted stays when it goes. */
+    struct rig rig = rig_new(NULL);
+    struct gm_soft_stats before;
+    struct gm_soft_stats after;
+    uint64_t value;
+
+    (void)state;
+    assert_int_equal(rig_set(&rig, 0, 0, 0, 8 * PAGE, 0), 0);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned page = 0; page < 8; page++) {
+            rig_store(&rig, page * PAGE, 9);
+        }
+        assert_int_equal(rig_load_as(&rig, 8 * PAGE, 8, &value), GM_MMU_MMIO);
+    }
+    gm_soft_stats(rig.soft, &before);
+    assert_int_equal(before.mmio, 2);
+    assert_int_equal(before.faults, 9);
+    assert_int_equal(before.faults_fixed, 9);
+    assert_int_equal(before.faults_spurious, 0);
+    assert_int_equal(before.pages_4k, 8);
+    gm_soft_vcpu_free(rig.vcpu);
+    rig_add_vcpu(&rig);
+    gm_soft_stats(rig.soft, &after);
+    assert_int_equal(after.mmio, before.mmio);
+    assert_int_equal(after.faults, before.faults);
+    assert_int_equal(after.faults_fixed, before.faults_fixed);
+    assert_int_equal(after.pages_4k, before.pages_4k);
+    rig_free(&rig);
+}
+
 /* ---- two vCPUs ---- */
 
 struct adder {
@@ -418,6 +453,7 @@ int main(void)
         cmocka_unit_test(invalidated_memory_is_looked_up_anew),
         cmocka_unit_test(age_counts_pages_touched_since),
         cmocka_unit_test(zap_all_begins_with_empty_tables),
+        cmocka_unit_test(stats_count_faults_and_mmio_and_outlive_their_vcpu),
         cmocka_unit_test(cmpxchg_of_two_vcpus_loses_no_addition),
     };
 
