@@ -544,13 +544,17 @@ static void hva_is_found_without_memory_for_an_index(void **state)
     struct gm_map_options options = {.size = sizeof(options), .allocator = &allocator};
     struct machine machine = machine_new_with(&options);
     struct gm_ram *ram = new_ram(PAGE);
+    const struct gm_io_ops ops = {.size = sizeof(ops)};
     struct gm_section section;
     gm_gpa_t gpa;
 
     (void)state;
+    add_mmio(&machine, 0x1000, PAGE, &ops, NULL);
     add_memory(&machine, GM_REGION_RAM, 0x5000, PAGE, ram, 0);
     for (unsigned i = 0; i < 2; i++) {
         fails = i == 0;
+        /* A device has no memory, not even at the host's address 0. */
+        assert_int_equal(gm_hva_find(machine.space, NULL, &gpa, &section), -ENOENT);
         assert_int_equal(gm_hva_find(machine.space, (uint8_t *)gm_ram_hva(ram) + 5, &gpa, &section),
                          0);
         assert_int_equal(gpa, 0x5005);

@@ -122,6 +122,31 @@ static void section_that_is_found_is_written_whole(void **state)
     machine_free(&machine);
 }
 
+static void ranges_at_every_scale_are_found(void **state)
+{
+    /* One byte at each power of two: more of them lie together than the index has levels for, and the rest is left to the search. */
+    struct machine machine = machine_new();
+    const struct gm_io_ops ops = {.size = sizeof(ops)};
+    struct gm_section section;
+    struct gm_view *view;
+
+    (void)state;
+    for (unsigned bit = 0; bit < 64; bit++) {
+        add_mmio(&machine, UINT64_C(1) << bit, 1, &ops, NULL);
+    }
+    view = gm_view_get(machine.space);
+    for (unsigned i = 0; i < 64 * 100; i++) {
+        uint64_t gpa = UINT64_C(1) << i % 64;
+
+        assert_true(gm_view_find(view, gpa, &section));
+        assert_int_equal(section.gpa, gpa);
+        assert_int_equal(section.last, gpa);
+        assert_int_equal(gm_view_find(view, gpa + 1, &section), gpa == 1); /* 2 is one, too */
+    }
+    gm_view_put(view);
+    machine_free(&machine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +154,7 @@ int main(void)
         cmocka_unit_test(space_tells_name_index_and_map),
         cmocka_unit_test(set_addr_moves_the_section),
         cmocka_unit_test(section_that_is_found_is_written_whole),
+        cmocka_unit_test(ranges_at_every_scale_are_found),
     };
 
     return cmocka_run_group_tests_name("getters", tests, NULL, NULL);

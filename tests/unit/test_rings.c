@@ -157,6 +157,31 @@ static void fetch_marks_the_pages_of_the_slots_block(void **state)
     rig_fini(&rig);
 }
 
+static void entry_of_another_space_marks_the_slot_there(void **state)
+{
+    /* The upper half of an entry's slot number: the same number in both spaces, of different pages. */
+    struct rig rig;
+    struct gm_slot other;
+    uint64_t first = 0;
+    uint64_t last = 0;
+
+    (void)state;
+    rig_init(&rig);
+    other = rig.slot;
+    other.offset = 0;
+    assert_int_equal(rings_before_change(&rig.rings, 1, &other, GM_SLOT_LOG), 0);
+    push(&rig, 1u << 16 | SLOT, 2);
+    assert_false(fetch(&rig));
+    assert_int_equal(harvest(&rig, &first, &last), 1);
+    assert_int_equal(first, 8 + 2);
+    push(&rig, SLOT, 2);
+    assert_false(fetch(&rig));
+    assert_int_equal(harvest(&rig, &first, &last), 1);
+    assert_int_equal(first, 8 + 4 + 2);
+    rings_after_change(&rig.rings, 1, &other, 0, 0);
+    rig_fini(&rig);
+}
+
 static void ring_goes_round_many_times(void **state)
 {
     /* The front is where the last harvest ended, however often the positions wrap. */
@@ -377,6 +402,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fetch_marks_the_pages_of_the_slots_block),
+        cmocka_unit_test(entry_of_another_space_marks_the_slot_there),
         cmocka_unit_test(ring_goes_round_many_times),
         cmocka_unit_test(ring_used_before_is_found_where_it_goes_on),
         cmocka_unit_test(page_is_marked_after_its_reset),
