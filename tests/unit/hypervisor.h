@@ -221,6 +221,13 @@ static int on_eventfd_add(void *opaque, uint64_t address, uint32_t size_bytes, b
     return 0;
 }
 
+static bool is_eventfd(const struct gm_eventfd *eventfd, uint64_t address, uint32_t size_bytes,
+                       bool match, uint64_t value, int fd)
+{
+    return eventfd->offset == address && eventfd->size_bytes == size_bytes &&
+           eventfd->match == match && eventfd->value == value && eventfd->fd == fd;
+}
+
 static int on_eventfd_del(void *opaque, uint64_t address, uint32_t size_bytes, bool match,
                           uint64_t value, int fd)
 {
@@ -230,13 +237,10 @@ static int on_eventfd_del(void *opaque, uint64_t address, uint32_t size_bytes, b
     if (fails(hypervisor) || (hypervisor->has_lost && hypervisor->eventfd_count == 0)) {
         return -ENOENT;
     }
-    while (hypervisor->eventfds[i].offset != address) {
+    while (!is_eventfd(&hypervisor->eventfds[i], address, size_bytes, match, value, fd)) {
         i++;
         assert_true(i < hypervisor->eventfd_count);
     }
-    assert_true(hypervisor->eventfds[i].size_bytes == size_bytes &&
-                hypervisor->eventfds[i].match == match && hypervisor->eventfds[i].value == value &&
-                hypervisor->eventfds[i].fd == fd);
     hypervisor->eventfd_count--;
     hypervisor->eventfds[i] = hypervisor->eventfds[hypervisor->eventfd_count];
     note(hypervisor, "eventfd- %" PRIx64 "; ", address);

@@ -504,6 +504,37 @@ static void ports_each_failing_call_is_taken_back(void **state)
     assert_non_null(strstr(rig.hypervisor.text, "coalesced- 210-21f; "));
 }
 
+static void ports_eventfds_that_differ_in_one_thing_are_told_apart(void **state)
+{
+    /* All at one port; some go, and what is left at the end is just the others. */
+    static const struct gm_eventfd EVENTFDS[] = {
+        {.offset = 8, .size_bytes = 4, .match = true, .value = 1, .fd = 1},
+        {.offset = 8, .size_bytes = 4, .match = true, .value = 2, .fd = 1},
+        {.offset = 8, .size_bytes = 2, .match = true, .value = 1, .fd = 1},
+        {.offset = 8, .size_bytes = 4, .match = false, .value = 0, .fd = 1},
+    };
+    struct port_rig rig;
+    struct gm_txn *txn;
+
+    (void)state;
+    for (unsigned gone = 0; gone < 4; gone++) {
+        port_rig_init(&rig);
+        assert_int_equal(port_rig_attach(&rig, &mem_default_allocator), 0);
+        assert_int_equal(gm_txn_begin(rig.map, &txn), 0);
+        for (unsigned i = 0; i < 4; i++) {
+            assert_int_equal(gm_txn_add_eventfd(txn, rig.device, &EVENTFDS[i]), 0);
+        }
+        assert_int_equal(gm_txn_commit(txn, NULL), 0);
+        assert_int_equal(rig.hypervisor.eventfd_count, 6);
+        assert_int_equal(gm_txn_begin(rig.map, &txn), 0);
+        assert_int_equal(gm_txn_del_eventfd(txn, rig.device, &EVENTFDS[gone]), 0);
+        assert_int_equal(gm_txn_commit(txn, NULL), 0);
+        assert_int_equal(rig.hypervisor.eventfd_count, 5);
+        port_rig_fini(&rig);
+        assert_int_equal(rig.hypervisor.eventfd_count, 0);
+    }
+}
+
 static void ports_undo_that_fails_breaks_the_map(void **state)
 {
     /* From the fourth call on all fail: what could not be put back is not taken back at the end either. */
@@ -590,6 +621,7 @@ int main(void)
         cmocka_unit_test(span_of_slots_that_is_no_power_of_two_is_refused),
         cmocka_unit_test(detach_that_is_refused_leaves_all_as_it_was),
         cmocka_unit_test(ports_each_failing_call_is_taken_back),
+        cmocka_unit_test(ports_eventfds_that_differ_in_one_thing_are_told_apart),
         cmocka_unit_test(ports_undo_that_fails_breaks_the_map),
         cmocka_unit_test(ports_each_failing_allocation_changes_nothing),
         cmocka_unit_test(ports_that_cannot_be_added_are_not_attached),
