@@ -437,6 +437,34 @@ static void add_pages(struct bench *bench, unsigned page, unsigned count)
     }
 }
 
+static void plan_full_keeps_what_else_is_rebound(void **state)
+{
+    /* Three pages are joined to make room; a fourth slot, which stays, is another region's from now on. */
+    const struct plan_section lone = section(0x30000, 0x31000, 1, 0x30000, 0);
+    const struct plan_section more = section(0x100000, 0x101000, 2, 0, 0);
+    struct plan_section shown[] = {lone, more};
+    struct plan_changes changes = {&lone, 1, shown, 2};
+    struct bench bench;
+    struct plan_input input = {&bench.set, &changes, &bench.limits};
+    struct plan plan;
+
+    (void)state;
+    bench_init(&bench, 4);
+    add_pages(&bench, 0, 3);
+    add_pages(&bench, 0x30, 1);
+    shown[0].region = (struct gm_region *)(uintptr_t)7;
+    assert_int_equal(plan_init(&plan, &input, &bench.memory, NULL), 0);
+    assert_int_equal(plan.rebind_count, 1);
+    assert_int_equal(plan.rebinds[0].slot->shown.gpa, 0x30000);
+    assert_ptr_equal(plan.rebinds[0].region, shown[0].region);
+    bench.text[0] = '\0';
+    carry_out(&bench, &plan);
+    assert_string_equal(bench.text, "hold; delete! 0; delete! 1; create 0 0+2000 -; "
+                                    "create 1 100000+1000 -; ");
+    plan_fini(&plan, &bench.memory);
+    bench_fini(&bench);
+}
+
 static void plan_full_joins_the_largest_group(void **state)
 {
     /* Groups of 2, 4 and 3 pages and a lone one: two more slots are cheapest from the group of
@@ -664,6 +692,7 @@ int main(void)
         cmocka_unit_test(plan_moved_memory_is_deleted_and_created),
         cmocka_unit_test(plan_other_region_of_the_same_memory_is_rebound),
         cmocka_unit_test(plan_full_joins_the_largest_group),
+        cmocka_unit_test(plan_full_keeps_what_else_is_rebound),
         cmocka_unit_test(plan_full_extends_a_create_first),
         cmocka_unit_test(plan_full_says_how_many_are_missing),
         cmocka_unit_test(plan_full_reuses_numbers_of_the_same_plan),
