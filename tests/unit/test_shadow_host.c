@@ -121,6 +121,29 @@ static void shadow_large_page_on_large_host_pages_is_one_leaf(void **state)
     big_free(&rig, &big);
 }
 
+static void shadow_entry_of_another_frame_with_the_same_memory_is_another_leaf(void **state)
+{
+    /* Two frames show one page of the host's, and only one of them is logged. The guest's entry goes over to that one, seen by
+     * nobody, as a peer that shares the memory may write it; the next fault finds it. */
+    enum { OTHER_GPA = 0x400000 };
+    const struct gm_soft_options options = {.size = sizeof(options), .shadow_paging = true};
+    struct rig rig = shadow_rig_of(&options);
+    uint64_t bitmap = 0;
+
+    (void)state;
+    assert_int_equal(rig_set(&rig, 5, KVM_MEM_LOG_DIRTY_PAGES, OTHER_GPA, PAGE, DATA), 0);
+    assert_int_equal(load(&rig, 0), WORD(0));
+    *rig_word(&rig, PT) = OTHER_GPA | P | W | U | A;
+    store(&rig, 0, 5);
+    assert_int_equal(get(&rig, DATA), 5);
+    assert_int_equal(rig_get_log(&rig, 5, &bitmap), 0);
+    assert_int_equal(bitmap, 1);
+    store(&rig, 0, 6);
+    assert_int_equal(rig_get_log(&rig, 5, &bitmap), 0);
+    assert_int_equal(bitmap, 1);
+    rig_free(&rig);
+}
+
 static void shadow_small_guest_pages_on_a_large_slot_have_small_leaves(void **state)
 {
     /* The host's page is large, the guest's is not: a leaf is as small as the guest's. */
@@ -520,6 +543,7 @@ int main(void)
         cmocka_unit_test(shadow_large_page_on_small_host_pages_has_a_direct_page),
         cmocka_unit_test(shadow_large_page_on_large_host_pages_is_one_leaf),
         cmocka_unit_test(shadow_small_guest_pages_on_a_large_slot_have_small_leaves),
+        cmocka_unit_test(shadow_entry_of_another_frame_with_the_same_memory_is_another_leaf),
         cmocka_unit_test(shadow_table_in_large_memory_splits_it),
         cmocka_unit_test(shadow_large_page_beyond_its_slot_is_mapped_where_memory_is),
         cmocka_unit_test(shadow_writes_are_logged),
