@@ -144,6 +144,28 @@ static void shadow_entry_of_another_frame_with_the_same_memory_is_another_leaf(v
     rig_free(&rig);
 }
 
+static void shadow_leaves_behind_empty_stretches_are_found(void **state)
+{
+    /* Of 6 MiB only a page in the last 2 MiB is mapped, so that whole groups of the reverse map are passed over. */
+    const struct gm_soft_options options = {.size = sizeof(options), .shadow_paging = true};
+    struct rig rig = rig_with_large_pages(&options);
+    struct big big = big_new(&rig, 0);
+    uint64_t bitmap[BIG_BYTES / PAGE / 64] = {0};
+    const uint64_t page = (4u << 20) / PAGE + 5;
+
+    (void)state;
+    store(&rig, BIG_GPA + page * PAGE, 5);
+    big_log(&rig, &big, KVM_MEM_LOG_DIRTY_PAGES);
+    store(&rig, BIG_GPA + page * PAGE, 6);
+    assert_int_equal(rig_get_log(&rig, 1, bitmap), 0);
+    assert_int_equal(bitmap[page / 64], UINT64_C(1) << page % 64);
+    store(&rig, BIG_GPA + page * PAGE, 7);
+    assert_int_equal(rig_get_log(&rig, 1, bitmap), 0);
+    assert_int_equal(bitmap[page / 64], UINT64_C(1) << page % 64);
+    assert_int_equal(gm_soft_age(rig.soft, (uintptr_t)big.memory, BIG_BYTES), 1);
+    big_free(&rig, &big);
+}
+
 static void shadow_small_guest_pages_on_a_large_slot_have_small_leaves(void **state)
 {
     /* The host's page is large, the guest's is not: a leaf is as small as the guest's. */
@@ -542,6 +564,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shadow_large_page_on_small_host_pages_has_a_direct_page),
         cmocka_unit_test(shadow_large_page_on_large_host_pages_is_one_leaf),
+        cmocka_unit_test(shadow_leaves_behind_empty_stretches_are_found),
         cmocka_unit_test(shadow_small_guest_pages_on_a_large_slot_have_small_leaves),
         cmocka_unit_test(shadow_entry_of_another_frame_with_the_same_memory_is_another_leaf),
         cmocka_unit_test(shadow_table_in_large_memory_splits_it),
