@@ -77,9 +77,9 @@ struct gm_io_ops {
 };
 
 /*
- * So many accesses may be under way on one thread, each made by a callback of the one before (devices that a guest has programmed to
- * access each other): one more that needs a callback is GM_ACCESS_DENIED, whatever its region. Callbacks of the library's are included
- * in what lies between them; who gives threads small stacks counts with so many of its own callbacks' frames.
+ * So many accesses may be under way on one thread, each made by a callback of the one before: devices that a guest has programmed to
+ * access each other. One more that needs a callback is GM_ACCESS_DENIED, whatever its region. Threads need the stack for so many of
+ * their callbacks; and a callback has to return (no longjmp() out of it).
  */
 #define GM_IO_DEPTH_MAX 16u
 
