@@ -4,8 +4,11 @@
  * same call succeeds afterwards.
  */
 #include "inject/inject.h"
+#include "base/rcu.h"
 #include "kcore/attributes.h"
+#include "unit/machine.h"
 #include "unit/run_rig.h"
+#include "unit/x86_rig.h"
 
 #include <guestmem/soft.h>
 
@@ -456,6 +459,60 @@ static int linear_remap(struct rig *rig)
     return 0;
 }
 
+/* The same by KVM_RUN: a guest in 64-bit mode stores to its second page. */
+static int run_paged_guest(struct rig *rig)
+{
+    /* mov [0x1000], rax; hlt */
+    static const uint8_t code[] = {0x48, 0x89, 0x04, 0x25, 0x00, 0x10, 0x00, 0x00, 0xf4};
+    struct x86_rig as_x86 = {.rig = *rig, .cpu = rig->vcpu->x86};
+    uint64_t before = *rig_word(rig, DATA + PAGE);
+    int rc;
+
+    make_tables(rig);
+    gm_soft_zap_all(rig->soft);
+    memcpy(rig->memory + DATA, code, sizeof(code));
+    x86_rig_set_mode(&as_x86, 64);
+    as_x86.cpu->cr3 = PML4;
+    as_x86.cpu->rip = 0;
+    as_x86.cpu->gpr[X86_RAX] = before + 1;
+    x86_state_changed(as_x86.cpu);
+    rc = (int)run(rig);
+    if (rc == 0) {
+        assert_int_equal(run_page(rig)->exit_reason, KVM_EXIT_HLT);
+    }
+    assert_int_equal(*rig_word(rig, DATA + PAGE), rc == 0 ? before + 1 : before);
+    return rc;
+}
+
+/* ---- a map over it ---- */
+
+static struct gm_space *space;
+static struct gm_region *window;
+static struct gm_slots *slots;
+
+static int attach(struct rig *rig)
+{
+    return gm_soft_attach(rig->soft, space, 0, &slots, NULL);
+}
+
+static int detach(struct rig *rig)
+{
+    (void)rig;
+    return gm_slots_detach(slots, NULL);
+}
+
+static int show_window(struct rig *rig)
+{
+    (void)rig;
+    return gm_region_set_enabled(window, true, NULL);
+}
+
+static int hide_window(struct rig *rig)
+{
+    (void)rig;
+    return gm_region_set_enabled(window, false, NULL);
+}
+
 /* ---- a VM with everything ---- */
 
 static int give_all(struct gm_soft *soft, int fd)
@@ -610,8 +667,36 @@ static void soft_failures_in_guests_tables_lose_nothing(void **state)
 
         fail_each(&rig, shadow != 0 ? "a shadowed store" : "a linear store", linear_store, nothing);
         fail_each(&rig, "another page", linear_remap, linear_store);
+        fail_each(&rig, "a paged guest", run_paged_guest, nothing);
         rig_free(&rig);
     }
+}
+
+static void soft_failures_in_a_map_over_it_change_nothing(void **state)
+{
+    /* Attached and detached; and RAM that shows in the middle of other RAM, so that a slot is cut. */
+    struct machine machine = machine_new();
+    struct gm_ram *ram = new_ram(32 * PAGE);
+    struct rig rig = rig_new(NULL);
+
+    (void)state;
+    add_memory(&machine, GM_REGION_RAM, 0x100000, 16 * PAGE, ram, 0);
+    window = add_region(&machine, 0x104000,
+                        (struct gm_region_options){.kind = GM_REGION_RAM,
+                                                   .size_bytes = 4 * PAGE,
+                                                   .ram = ram,
+                                                   .ram_offset = 16 * PAGE,
+                                                   .priority = 1,
+                                                   .disabled = true});
+    space = machine.space;
+    fail_each(&rig, "attaching", attach, detach);
+    assert_int_equal(attach(&rig), 0);
+    fail_each(&rig, "a window", show_window, hide_window);
+    assert_false(gm_map_is_broken(machine.map));
+    assert_int_equal(detach(&rig), 0);
+    rig_free(&rig);
+    machine_free(&machine);
+    gm_ram_put(ram);
 }
 
 static void soft_failures_in_making_leave_nothing(void **state)
@@ -619,6 +704,7 @@ static void soft_failures_in_making_leave_nothing(void **state)
     struct rig rig = begin();
 
     (void)state;
+    rcu_drain(); /* what tests before this one have left to be unmapped later */
     fail_each(&rig, "a whole VM", whole_vm, nothing);
     rig_free(&rig);
 }
@@ -642,6 +728,7 @@ int main(void)
         cmocka_unit_test(soft_failures_in_private_memory_change_nothing),
         cmocka_unit_test(soft_failures_in_changes_of_host_memory_lose_nothing),
         cmocka_unit_test(soft_failures_in_guests_tables_lose_nothing),
+        cmocka_unit_test(soft_failures_in_a_map_over_it_change_nothing),
         cmocka_unit_test(soft_failures_in_making_leave_nothing),
     };
 
