@@ -32,6 +32,7 @@ TESTS = {
     "shadow-roles": ("tests/unit-shadow_roles", {}),
     "shadow-orders": ("tests/unit-shadow_orders", {}),
     "rings": ("tests/unit-rings", {}),
+    "nesting": ("tests/unit-nesting", {}),
     "ring": ("tests/kvm-ring", {}),
     "edits": ("tests/prop-prop_edits", {"GM_SEED": "1", "GM_EDITS": "20000"}),
     "resample": ("tests/kvm-resample", {}),
@@ -823,4 +824,20 @@ MUTANTS = [
         (KCORE + "vcpu.c", "    vcpu->in_guest = true;\n",
          "    __atomic_fetch_and(vcpu->requests, ~(uint32_t)KCORE_REQUEST_LEAVE, __ATOMIC_RELAXED);\n    vcpu->in_guest = true;\n"),
     ], ["vcpu-points"]),
+    ("tracking-does-not-wait", [
+        (MMU + "track.c", "    mmu_flush(mmu);\n    tables_free_retired", "    tables_free_retired"),
+    ], ["soft-orders"]),
+    ("aging-does-not-wait", [
+        (MMU + "arch.c", "    mmu_flush(mmu); /* a translation in a TLB sets no flag */\n", ""),
+    ], ["soft-orders"]),
+    ("walk-goes-round-in-guest-mode", [
+        (MMU + "linear.c", "    if (view->lost_races < LINEAR_RACES_MAX) {", "    if (view->lost_races > 0) {"),
+    ], ["linear"]),
+    ("dirty-flag-of-a-leaf-that-is-gone", [
+        (MMU + "walk.c", "    if (!add_flags(path, path->count - 1, EPT_DIRTY)) {\n        return false;",
+         "    if (!add_flags(path, path->count - 1, EPT_DIRTY)) {\n        return true;"),
+    ], ["walks"]),
+    ("callbacks-nest-without-end", [
+        (SPACE + "dispatch.h", "    if (__builtin_expect(dispatch_depth == GM_IO_DEPTH_MAX, 0)) {", "    if (dispatch_depth > 100000) {"),
+    ], ["nesting"]),
 ]
