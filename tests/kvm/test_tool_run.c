@@ -406,7 +406,7 @@ static void tool_run_seabios_searches(void **state)
     if (access(SEABIOS, R_OK) != 0) {
         skip();
     }
-    RUN("--bios", SEABIOS, "--for", is_in_lab ? "60" : "120", "--json");
+    RUN("--bios", SEABIOS, "--for", is_in_lab ? "240" : "120", "--json");
     for (i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
         assert_contains(outcome.err, said[i]);
     }
