@@ -20,7 +20,8 @@
 
 #define HARVESTS 6u /* of each consumer, in a round beside the writers */
 #define CONSUMERS 2u
-#define ROUND_SECONDS_MAX 120 /* which usually takes a tenth of one; an emulated machine beside others far more */
+/* A round usually takes a tenth of one; on an emulated machine beside others far more. */
+#define ROUND_SECONDS_MAX 120
 
 /* Who writes where in a page: words of 32 bits, at these offsets. */
 enum place {
