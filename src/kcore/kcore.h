@@ -78,8 +78,8 @@ struct kcore_arch_ops {
     /* After log_protect()s or unmap()s that changed something: wait until no vCPU goes through an old
      * translation. Costs nothing where nothing was changed since the last one. */
     void (*tlb_flush)(void *arch);
-    /* Host memory of these frames goes away (notifier.h): unmap them. Return: was anything mapped? The caller flushes
-     * (tlb_flush) in any case: what somebody else took away may not be flushed yet. */
+    /* Host memory of these frames goes away (notifier.h): unmap them. Return: was anything mapped?
+     * Then the caller flushes (tlb_flush). */
     bool (*unmap)(void *arch, const struct memslot *slot, struct gfn first, uint64_t page_count);
     /* Attributes of these frames change: unmap them, recount which large leaves may be. */
     void (*attributes_changed)(void *arch, unsigned space, struct gfn first, uint64_t page_count);

@@ -70,7 +70,8 @@ static void count_start(struct notifier *notifier, uint64_t first, uint64_t last
 
 struct unmapping {
     struct kcore *core;
-    bool any_slot; /* maps some of it */
+    bool any;      /* an entry was taken away */
+    bool any_slot; /* a slot maps some of it */
 };
 
 static void unmap(void *opaque, const struct memslot *slot, struct gfn first, uint64_t page_count)
@@ -79,7 +80,9 @@ static void unmap(void *opaque, const struct memslot *slot, struct gfn first, ui
     struct kcore *core = unmapping->core;
 
     unmapping->any_slot = true;
-    (void)core->arch_ops->unmap(core->arch, slot, first, page_count);
+    if (core->arch_ops->unmap(core->arch, slot, first, page_count)) {
+        unmapping->any = true;
+    }
 }
 
 /*
@@ -88,16 +91,14 @@ static void unmap(void *opaque, const struct memslot *slot, struct gfn first, ui
  */
 bool notifier_start(struct kcore *core, struct hva hva, uint64_t size_bytes)
 {
-    struct unmapping unmapping = {core, false};
+    struct unmapping unmapping = {core, false, false};
 
     count_start(&core->notifier, hva.value, last_of(hva, size_bytes));
     lock_take(&core->slots_lock);
     for (unsigned i = 0; i < core->spaces; i++) {
         memslots_visit_hva(kcore_slots(core, i), hva, size_bytes, unmap, &unmapping);
     }
-    /* Also where nothing was mapped any more: whoever took it away may not have flushed yet, and a vCPU still know it. With
-     * nothing to flush it costs nothing. */
-    if (unmapping.any_slot) {
+    if (unmapping.any) {
         core->arch_ops->tlb_flush(core->arch);
     }
     lock_drop(&core->slots_lock);
